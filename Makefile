@@ -1,0 +1,19 @@
+PYTHON ?= python3
+BIN := .venv/bin
+PHOTOGRAPH = $$($(BIN)/python -c "import skimage; print(skimage.__path__[0] + '/data/astronaut.png')")
+
+.PHONY: demo test
+
+demo: .venv/installed
+	$(BIN)/invert predict "$(PHOTOGRAPH)"
+
+test: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@

@@ -1,0 +1,5 @@
+"""`python -m inverters` is `invert`."""
+
+from inverters.cli import main
+
+main()

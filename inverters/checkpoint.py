@@ -1,0 +1,212 @@
+"""Published decoders: writing them, finding them, loading them, and the `Inverter` made of them."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from inverters.decoder import FeatureDecoder
+from inverters.devices import find_device, has_fast_bfloat16
+from inverters.encoder import VGGEncoder
+from inverters.errors import CheckpointError, InverterError
+from inverters.files import make_folder, write_whole
+from inverters.images import pad_to_multiple
+from inverters.layers import INPUT_MULTIPLE, find_layers, layer_table
+
+MODEL_FILE, CARD_FILE = "model.safetensors", "config.json"
+CHECKPOINTS_VARIABLE = "INVERTERS_CHECKPOINTS"
+
+
+class DecoderCard(BaseModel):
+    """What is known about a published decoder: the contents of its `config.json`.
+
+    `fingerprint` is `VGGEncoder.fingerprint(layer)`; `metrics` are means over the validation images.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = 1
+    encoder: str
+    weights: str
+    fingerprint: str
+    layer: str
+    decoder: dict[str, Any]
+    loss: dict[str, float]
+    data: dict[str, Any]
+    steps: int
+    seed: int
+    versions: dict[str, str]
+    metrics: dict[str, float]
+
+
+def publish_decoder(decoder: FeatureDecoder, card: DecoderCard, root: Path) -> Path:
+    """Writes `decoder` under `root/<encoder>-<weights>/<layer>/`, weights in half precision, and returns that folder.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    folder = root / f"{card.encoder}-{card.weights}" / card.layer
+    parameters = dict(decoder.named_parameters())
+    state = {
+        key: (value.half() if key in parameters else value).detach().cpu().contiguous()
+        for key, value in decoder.state_dict().items()
+    }
+    make_folder(folder)
+    write_whole(folder / MODEL_FILE, save(state))
+    write_whole(folder / CARD_FILE, card.model_dump_json(indent=2) + "\n")
+    return folder
+
+
+def find_checkpoints(explicit: Path | None = None) -> Path:
+    """The folder of published decoders: `explicit`, else `$INVERTERS_CHECKPOINTS`, else the copy that is shipped.
+
+    Raises:
+        CheckpointError: a folder was named that does not exist.
+    """
+    if explicit is None and CHECKPOINTS_VARIABLE in os.environ:
+        explicit = Path(os.environ[CHECKPOINTS_VARIABLE])
+    if explicit is not None:
+        if not explicit.is_dir():
+            raise CheckpointError(f"no folder of decoders at {explicit}")
+        return explicit
+    package = Path(__file__).parent
+    inside_wheel = package / "checkpoints"
+    return inside_wheel if inside_wheel.is_dir() else package.parent / "checkpoints"
+
+
+def decoders_at_hand(root: Path, encoder: str = "vgg19", weights: str = "original") -> dict[str, DecoderCard]:
+    """The cards of the decoders published under `root` for this encoder, by layer, shallowest first.
+
+    Raises:
+        CheckpointError: a card is damaged.
+        UnknownNameError: there is no such encoder.
+    """
+    folder = root / f"{encoder}-{weights}"
+    return {layer: read_card(folder / layer) for layer in layer_table(encoder) if (folder / layer / CARD_FILE).is_file()}
+
+
+def read_card(folder: Path) -> DecoderCard:
+    """The card of the decoder in `folder`.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or of another schema version.
+    """
+    path = folder / CARD_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return DecoderCard.model_validate(values)
+    except FileNotFoundError:
+        raise CheckpointError(f"no decoder at {folder}: {CARD_FILE} is missing") from None
+    except ValidationError as error:
+        mistakes = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise CheckpointError(f"{path} does not describe a decoder: {mistakes}") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from None
+
+
+def load_decoder(folder: Path, encoder: VGGEncoder) -> FeatureDecoder:
+    """The decoder published in `folder`, checked to belong to `encoder` and to the layer that the folder is named after.
+
+    Raises:
+        CheckpointError: it is missing or damaged, or belongs to another encoder, other weights, or another layer.
+    """
+    card = read_card(folder)
+    if card.layer != folder.name:
+        raise CheckpointError(f"{folder} holds a decoder of {card.layer}, not of {folder.name}")
+    if card.encoder != encoder.name:
+        raise CheckpointError(f"{folder} was trained on {card.encoder}, but the encoder is {encoder.name}")
+    if card.fingerprint != (fingerprint := encoder.fingerprint(card.layer)):
+        raise CheckpointError(
+            f"{folder} was trained on weights {card.weights!r} with fingerprint {card.fingerprint[:12]}…, but the "
+            f"encoder's weights {encoder.weights!r} have {fingerprint[:12]}…"
+        )
+    try:
+        decoder = FeatureDecoder(card.layer, card.encoder, **card.decoder)
+        decoder.load_state_dict(load_file(folder / MODEL_FILE))
+    except FileNotFoundError:
+        raise CheckpointError(f"no decoder at {folder}: {MODEL_FILE} is missing") from None
+    except InverterError:
+        raise
+    except Exception as error:  # a damaged file, or one whose tensors do not fit the card
+        raise CheckpointError(f"{folder / MODEL_FILE} is not the decoder of its card: {' '.join(str(error).split())}") from None
+    return decoder.requires_grad_(False).eval()
+
+
+class Inverter(nn.Module):
+    """An encoder and a decoder for each of some of its layers: reconstructs images from each of these layers."""
+
+    def __init__(self, encoder: VGGEncoder, decoders: dict[str, FeatureDecoder], device: torch.device) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoders = nn.ModuleDict(decoders)
+        self.device = device
+        self.to(device, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def reconstruct(self, images: Tensor) -> dict[str, Tensor]:
+        """The reconstruction of each image from each layer.
+
+        Args:
+            images: N×3×H×W, RGB in [0, 1], any height and width, on any device.
+
+        Returns:
+            N×3×H×W float32 in [0, 1] by layer, on the inverter's device.
+
+        Raises:
+            InverterError: `images` is not of that shape.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
+            raise InverterError(f"images must be N×3×H×W, not {'×'.join(map(str, images.shape))}")
+        height, width = images.shape[-2:]
+        images = pad_to_multiple(images.to(self.device, torch.float32), INPUT_MULTIPLE)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_fast_bfloat16(self.device)):
+            features = self.encoder(images)
+            return {
+                layer: decoder(features.pop(layer))[..., :height, :width].float().clamp(0, 1)
+                for layer, decoder in self.decoders.items()
+            }
+
+
+def load_inverter(
+    layers: Iterable[str] | None = None,
+    encoder: str = "vgg19",
+    weights: str = "original",
+    checkpoints: Path | str | None = None,
+    device: str = "auto",
+) -> Inverter:
+    """The encoder and its published decoders, ready to reconstruct images.
+
+    Args:
+        layers: names from `layer_table(encoder)`; None takes every layer that has a decoder.
+        encoder: one of `ENCODERS`.
+        weights: see `VGGEncoder`.
+        checkpoints: a folder of published decoders; None looks where `find_checkpoints` says.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+
+    Raises:
+        UnknownNameError: an encoder, layer or set of weights that does not exist.
+        CheckpointError: a decoder is missing, damaged, or belongs to another encoder.
+        WeightsError: the encoder's weights are not to be had.
+        InverterError: no such device.
+    """
+    root = find_checkpoints(Path(checkpoints) if checkpoints is not None else None)
+    label = Path(weights).stem if Path(weights).suffix else weights
+    at_hand = decoders_at_hand(root, encoder, label)
+    wanted = list(at_hand) if layers is None else [layer.name for layer in find_layers(layers, encoder)]
+    missing = [layer for layer in wanted if layer not in at_hand]
+    if missing or not wanted:
+        raise CheckpointError(
+            f"no decoder for {', '.join(missing) or encoder} under {root / f'{encoder}-{label}'}. "
+            f"At hand: {', '.join(at_hand) or 'none'}. Train one with `invert train`, or name a folder with --checkpoints"
+        )
+    place = find_device(device)
+    network = VGGEncoder(wanted, encoder, weights)
+    decoders = {layer: load_decoder(root / f"{encoder}-{label}" / layer, network) for layer in wanted}
+    return Inverter(network, decoders, place)

