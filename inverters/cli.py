@@ -143,18 +143,22 @@ def predict(
 def _summary(predictions: "list[Prediction]") -> Table:
     """PSNR by image and layer, the mean over all images last."""
     names = list(predictions[0].psnr)
-    table = Table("image", *(f"{name}" for name in names), title="PSNR in dB", title_justify="left")
+    table = Table("image", *names, title="PSNR in dB", title_justify="left")
     for item in predictions[:SHOWN_IMAGES]:
-        table.add_row(item.folder.name, *(f"{item.psnr[name]:.1f}" for name in names))
+        table.add_row(item.folder.name, *(_decibels(item.psnr[name]) for name in names))
     if len(predictions) > SHOWN_IMAGES:
         table.add_row(f"… {len(predictions) - SHOWN_IMAGES} more")
     if len(predictions) > 1:
         means = (sum(item.psnr[name] for item in predictions) / len(predictions) for name in names)
         table.add_section()
-        table.add_row("mean", *(f"{mean:.1f}" for mean in means))
+        table.add_row("mean", *(_decibels(mean) for mean in means))
     for column in table.columns[1:]:
         column.justify = "right"
     return table
+
+
+def _decibels(psnr: float) -> str:
+    return "lossless" if psnr == float("inf") else f"{psnr:.1f}"
 
 
 @app.command()

@@ -1,0 +1,58 @@
+"""Every command in the README works as it is printed."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Outcome
+from skimage.data import data_dir
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SHELL = [line.split("  #")[0].strip() for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
+QUICK = ["--set", "trainer.steps=2", "--set", "data.crop_size=32", "--set", "data.batch_size=2", "--set", "data.workers=0"]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the README's reader has: the configurations, a photograph, and two folders of them."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copy(Path(data_dir) / "rocket.jpg", tmp_path / "photo.jpg")
+    for name in ("photographs", "holiday"):
+        (tmp_path / name).mkdir()
+        shutil.copy(Path(data_dir) / "chelsea.png", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_invert_command(invert: Callable[..., Outcome], elsewhere: Path) -> None:
+    commands = [shlex.split(line)[1:] for line in SHELL if line.startswith("invert ")]
+    assert {command[0] for command in commands} == {"predict", "layers", "train"}
+    for command in commands:
+        result = invert(*command, *(QUICK if command[0] == "train" else []))
+        assert result.status == 0, result.err
+    assert (elsewhere / "inversions" / "photo" / "depth.png").exists()
+    assert (elsewhere / "results" / "photo" / "relu4_2.png").exists()
+
+
+@pytest.mark.parametrize("code", PYTHON)
+def test_every_python_example(code: str, elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
+    exec(code, {})
+    assert re.search(r"relu4_2: \d\d\.\d dB", capsys.readouterr().out)
+
+
+def test_make_demo(tmp_path: Path) -> None:
+    """In a copy, beside the environment that runs this test, so that it only inverts and does not install."""
+    assert "make demo" in SHELL and "make test" in SHELL
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    result = subprocess.run(["make", "demo", "--assume-old=pyproject.toml"], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "inversions/astronaut/depth.png" in result.stdout
+    assert (tmp_path / "inversions" / "astronaut" / "depth.png").exists()
