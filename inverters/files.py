@@ -27,7 +27,8 @@ def write_whole(path: Path, data: bytes | str) -> None:
     """
     partial = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+        # A file name that is not UTF-8 comes as lone surrogates: written escaped, as JSON has them.
+        partial.write_bytes(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
         partial.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
