@@ -1,23 +1,27 @@
 """The command line: parses, calls, prints. Torch and what needs it are imported by the commands, not by this module."""
 
 import os
+import shlex
 import sys
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, track
 from rich.table import Table
 
 from inverters.errors import InverterError
 from inverters.layers import find_layers, layer_table
+from inverters.presets import find_preset
 
 if TYPE_CHECKING:
     from inverters.prediction import Prediction
 
 SHOWN_IMAGES = 20  # rows of the table that `predict` ends with
+SHOWN_ITERATIONS = 20  # a line for each so many, where there is no terminal
 
 app = typer.Typer(
     help="See and measure what each layer of a VGG still knows about an image.",
@@ -41,12 +45,14 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
-
-
 def _size(value: str) -> str:
     if value != "full" and not (value.isdecimal() and int(value) > 0):
         raise typer.BadParameter(f"{value!r} is neither a number of pixels nor 'full'")
     return value
+
+
+def _pixels(size: str) -> int | None:
+    return None if size == "full" else int(size)
 
 
 def _version(wanted: bool) -> None:
@@ -55,12 +61,17 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Layers = Annotated[str, typer.Option(metavar="NAMES|all", help="Layers, such as relu1_2,relu4_2; or all with a decoder.")]
+Layers = Annotated[
+    str, typer.Option(metavar="NAMES|all", help="Layers, such as relu1_2,relu4_2; or all with a decoder.")
+]
 Encoder = Annotated[str, typer.Option(help="The network: vgg16, vgg16_bn, vgg19 or vgg19_bn.")]
 Weights = Annotated[str, typer.Option(help="Its weights: original, a name of torchvision's, random, or a file.")]
 Checkpoints = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="Published decoders.  [default: $INVERTERS_CHECKPOINTS, else those shipped]"),
+]
+Size = Annotated[
+    str, typer.Option(callback=_size, metavar="PIXELS|full", help="Shrink to this shorter side, or do not.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 
@@ -101,9 +112,8 @@ def predict(
     weights: Weights = "original",
     checkpoints: Checkpoints = None,
     output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("inversions"),
-    size: Annotated[
-        str, typer.Option(callback=_size, metavar="PIXELS|full", help="Shrink to this shorter side, or do not.")
-    ] = "512",
+    size: Size = "512",
+    refine: Annotated[int, typer.Option(min=0, metavar="N", help="Go on with N steps of L-BFGS from each result.")] = 0,
     device: Device = "auto",
 ) -> None:
     """Reconstruct images from every layer, and measure what was lost."""
@@ -123,8 +133,10 @@ def predict(
             failed += 1
             errors.print(f"error: {error}", markup=False)
     done = []
-    results = predict(list(files.values()), inverter, output_dir, None if size == "full" else int(size))
-    for result in track(results, "inverting", len(files), console=errors, disable=not errors.is_terminal, transient=True):
+    results = predict(list(files.values()), inverter, output_dir, _pixels(size), refine)
+    for result in track(
+        results, "inverting", len(files), console=errors, disable=not errors.is_terminal, transient=True
+    ):
         if isinstance(result, Failure):
             failed += 1
             errors.print(f"error: {result.reason}", markup=False)
@@ -152,13 +164,72 @@ def _summary(predictions: "list[Prediction]") -> Table:
         means = (sum(item.psnr[name] for item in predictions) / len(predictions) for name in names)
         table.add_section()
         table.add_row("mean", *(_decibels(mean) for mean in means))
-    for column in table.columns[1:]:
-        column.justify = "right"
+    _align_right(table)
     return table
 
 
-def _decibels(psnr: float) -> str:
-    return "lossless" if psnr == float("inf") else f"{psnr:.1f}"
+def _align_right(table: Table) -> None:
+    for column in table.columns[1:]:
+        column.justify = "right"
+
+
+def _decibels(psnr: float | None) -> str:
+    return "lossless" if psnr in (None, float("inf")) else f"{psnr:.1f}"
+
+
+@app.command()
+def optimize(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image to search for again.")],
+    layer: Annotated[str, typer.Option(metavar="NAME", help="Layer whose features are to match, such as relu4_2.")],
+    preset: Annotated[str, typer.Option(help="gatys (L-BFGS) or mahendran-vedaldi (momentum and priors).")] = "gatys",
+    iterations: Annotated[int, typer.Option(min=1, help="How many steps to take.")] = 200,
+    init: Annotated[str, typer.Option(help="Where to start: noise, grey or decoder.")] = "noise",
+    encoder: Encoder = "vgg19",
+    weights: Weights = "original",
+    checkpoints: Checkpoints = None,
+    output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("optimizations"),
+    size: Size = "512",
+    seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Search for an image with the same features at one layer, which takes minutes. Ctrl-C keeps the best so far."""
+    if not (names := _names(layer, encoder)) or len(names) > 1:
+        raise InverterError(f"--layer takes one layer, not {layer!r}")
+    settings = find_preset(preset)
+    from inverters.checkpoint import Inverter, load_inverter
+    from inverters.devices import find_device
+    from inverters.encoder import VGGEncoder
+    from inverters.prediction import optimize
+
+    if init == "decoder":
+        inverter = load_inverter([layer], encoder, weights, checkpoints, device)
+    else:
+        inverter = Inverter(VGGEncoder([layer], encoder, weights), {}, find_device(device))
+    with _progress_bar() as bar:
+        task = bar.add_task("searching", total=iterations)
+
+        def show(_: int, done: int, objective: float) -> None:
+            bar.update(task, completed=done, description=f"objective {objective:.3e}")
+            if not errors.is_terminal and done % SHOWN_ITERATIONS == 0:
+                errors.print(f"{done}/{iterations}  objective {objective:.3e}")
+
+        result = optimize(
+            image,
+            inverter,
+            layer,
+            output_dir,
+            size=_pixels(size),
+            settings=settings,
+            iterations=iterations,
+            init=init,
+            seed=seed,
+            progress=show,
+        )
+    output.print(_summary([result]))
+    print(f"wrote {result.folder / 'depth.png'}")
+    if result.interrupted:
+        errors.print("interrupted: the best image so far was kept")
+        raise typer.Exit(130)
 
 
 @app.command()
@@ -170,7 +241,9 @@ def layers(
     """List the layers of an encoder, and which have a decoder."""
     table = layer_table(encoder)
     from inverters.checkpoint import decoders_at_hand, find_checkpoints
+    from inverters.encoder import check_weights
 
+    check_weights(encoder, weights)
     cards = decoders_at_hand(find_checkpoints(checkpoints), encoder, weights)
     rows = Table("layer", "channels", "stride", "receptive field", "decoder", "validation PSNR")
     for name, layer in table.items():
@@ -181,16 +254,91 @@ def layers(
             str(layer.stride),
             str(layer.receptive_field),
             "yes" if card else "",
-            f"{card.metrics['psnr']:.1f} dB" if card else "",
+            f"{card.metrics['psnr']:.1f} dB" if card and "psnr" in card.metrics else "",
         )
-    for column in rows.columns[1:]:
-        column.justify = "right"
+    _align_right(rows)
     output.print(rows)
+
+
+@app.command()
+def evaluate(
+    data: Annotated[str, typer.Option(metavar="PATH|HUB-ID", help="Images, as data.validation of a configuration.")],
+    layers: Layers = "all",
+    methods: Annotated[
+        str, typer.Option(metavar="NAMES", help="What to compare: decoder, linear, lbfgs, decoder+lbfgs.")
+    ] = "decoder,linear,lbfgs,decoder+lbfgs",
+    iterations: Annotated[int, typer.Option(help="Steps of the searches by L-BFGS.")] = 200,
+    limit: Annotated[int | None, typer.Option(help="How many images to take.  [default: all]")] = None,
+    size: Annotated[int, typer.Option(help="Pixels of the centre crops' sides.")] = 224,
+    output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("evaluation"),
+    seed: Annotated[int, typer.Option(help="Of the searches' initial noise and of the intervals.")] = 0,
+    encoder: Encoder = "vgg19",
+    weights: Weights = "original",
+    checkpoints: Checkpoints = None,
+    split: Annotated[str, typer.Option(help="Split of a hub data set.")] = "validation",
+    image_column: Annotated[str, typer.Option(help="Column that holds the images.")] = "image",
+    device: Device = "auto",
+) -> None:
+    """Compare decoders with searching for the image, and with the best linear map; continues where it was stopped."""
+    names = _names(layers, encoder)
+    from inverters import evaluation
+
+    with _progress_bar() as bar:
+        task = bar.add_task("evaluating", total=None)
+
+        def show(progress: evaluation.Progress) -> None:
+            cell, left = progress.cell, timedelta(seconds=round(progress.seconds_left))
+            line = f"{cell.name}  {cell.layer}  {cell.method}: {_decibels(cell.scores['psnr'])} dB, {left} left"
+            bar.update(task, total=progress.total, completed=progress.done, description=line)
+            if not errors.is_terminal:
+                errors.print(f"{progress.done}/{progress.total}  {line}", markup=False)
+
+        results = evaluation.evaluate(
+            data,
+            layers=names,
+            methods=[method.strip() for method in methods.split(",")],
+            iterations=iterations,
+            limit=limit,
+            size=size,
+            output_dir=output_dir,
+            seed=seed,
+            encoder=encoder,
+            weights=weights,
+            checkpoints=checkpoints,
+            device=device,
+            split=split,
+            image_column=image_column,
+            command=shlex.join(["invert", *sys.argv[1:]]),
+            progress=show,
+        )
+    for image in results.settings["skipped"]:
+        errors.print(f"skipped {image}", markup=False)
+    for metric, reason in results.settings["left_out"].items():
+        errors.print(f"left out {metric}: {reason}", markup=False)
+    table = Table("layer", *results.methods, title="PSNR in dB: mean over the images", title_justify="left")
+    for layer in results.layers:
+        found = (results.summary[layer][method].get("psnr") for method in results.methods)
+        table.add_row(layer, *(_decibels(interval and interval.mean) for interval in found))
+    _align_right(table)
+    output.print(table)
+    print(f"wrote {output_dir / 'report.md'}")
+
+
+def _progress_bar() -> Progress:
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=errors,
+        disable=not errors.is_terminal,
+        transient=True,
+    )
 
 
 def _names(layers: str, encoder: str) -> list[str] | None:
     """The layers of a comma-separated list; None for `all`."""
     if layers == "all":
+        layer_table(encoder)
         return None
     names = [name.strip() for name in layers.split(",")]
     return [layer.name for layer in find_layers(names, encoder)]

@@ -1,27 +1,35 @@
-"""`invert predict`: reconstructs image files from each layer and measures what was lost."""
+"""`invert predict` and `invert optimize`: reconstruct image files from their features, and measure what was lost."""
 
 import csv
 import io
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from inverters.checkpoint import Inverter
 from inverters.errors import ImageError
 from inverters.figures import depth_strip
 from inverters.files import make_folder, write_whole
-from inverters.images import load_image, resize_shorter_side, save_png
+from inverters.images import load_image, pad_to_multiple, resize_shorter_side, save_png
+from inverters.layers import INPUT_MULTIPLE
 from inverters.metrics import peak_signal_noise_ratio
+from inverters.optimization import OptimizationResult, Progress, invert_by_optimization
+from inverters.presets import PRESETS, OptimizationSettings
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was made of one image: sizes in pixels, `seconds` for encoding and decoding, PSNR in dB by layer."""
+    """What was made of one image: sizes in pixels, `seconds` that it took, PSNR in dB by layer.
+
+    `interrupted` says that Ctrl-C ended the search, and this is the best image so far.
+    """
 
     source: Path
     folder: Path
@@ -29,6 +37,7 @@ class Prediction:
     height: int
     seconds: float
     psnr: dict[str, float]
+    interrupted: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Failure:
 
 
 def predict(
-    files: Sequence[Path], inverter: Inverter, output_dir: Path, size: int | None = 512
+    files: Sequence[Path], inverter: Inverter, output_dir: Path, size: int | None = 512, refine: int = 0
 ) -> Iterator[Prediction | Failure]:
     """Inverts `files` one after the other, and yields what became of each.
 
@@ -52,6 +61,7 @@ def predict(
         inverter: from `load_inverter`.
         output_dir: made if it does not exist.
         size: the shorter side in pixels to which larger images are shrunk; None keeps every image as it is.
+        refine: how many iterations of L-BFGS to go on from each reconstruction with.
 
     Raises:
         OutputError: nothing can be written to `output_dir`. Whatever is wrong with one image is a `Failure`.
@@ -65,29 +75,107 @@ def predict(
             except ImageError as error:
                 yield Failure(file, str(error))
                 continue
-            done.append(_invert(resize_shorter_side(image, size) if size else image, file, inverter, output_dir / name))
+            image = resize_shorter_side(image, size) if size else image
+            started = time.perf_counter()
+            reconstructions = inverter.reconstruct(image[None])
+            if refine:
+                reconstructions = _refine(image[None], inverter, reconstructions, refine)
+            seconds = time.perf_counter() - started
+            done.append(_write(file, image, reconstructions, seconds, inverter, output_dir / name))
             yield done[-1]
     finally:
         if len(files) > 1 and done:
             write_whole(output_dir / "metrics.csv", _as_csv(done))
 
 
-def _invert(image: Tensor, source: Path, inverter: Inverter, folder: Path) -> Prediction:
-    """Inverts one image, 3×H×W, and writes the results into `folder`."""
-    started = time.perf_counter()
-    batches = inverter.reconstruct(image[None])
-    reconstructions = {layer: batch[0].cpu() for layer, batch in batches.items()}
-    seconds = time.perf_counter() - started
+def optimize(
+    file: Path,
+    inverter: Inverter,
+    layer: str,
+    output_dir: Path,
+    *,
+    size: int | None = 512,
+    settings: OptimizationSettings = PRESETS["gatys"],
+    iterations: int = 200,
+    init: str = "noise",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Prediction:
+    """Searches for an image with the features that the one in `file` has at `layer`, and writes what `predict` writes.
 
-    psnr = {layer: float(peak_signal_noise_ratio(preds[None], image[None])) for layer, preds in reconstructions.items()}
+    Ctrl-C ends the search; then the best image so far is written.
+
+    Args:
+        file: an image.
+        inverter: its encoder has `layer`; a decoder is only needed for `init="decoder"`.
+        layer: where the features are from.
+        output_dir, size: as in `predict`.
+        init: where the search starts: `noise`, `grey`, or `decoder`, the decoder's reconstruction.
+        settings, iterations, seed, progress: see `invert_by_optimization`.
+
+    Raises:
+        UnknownNameError, InverterError: see `invert_by_optimization`.
+        ImageError: the image cannot be read.
+        OutputError: nothing can be written to `output_dir`.
+    """
+    image = load_image(file)
+    image = resize_shorter_side(image, size) if size else image
+    make_folder(output_dir)
+    started = time.perf_counter()
+    start = inverter.reconstruct(image[None])[layer] if init == "decoder" else init
+    result = _search(
+        image[None], inverter, layer, start, settings=settings, iterations=iterations, seed=seed, progress=progress
+    )
+    seconds = time.perf_counter() - started
+    prediction = _write(file, image, {layer: result.images}, seconds, inverter, output_dir / file.stem)
+    return replace(prediction, interrupted=result.interrupted)
+
+
+def _refine(
+    images: Tensor, inverter: Inverter, reconstructions: dict[str, Tensor], iterations: int
+) -> dict[str, Tensor]:
+    """What a search of so many iterations makes of the reconstructions, N×3×H×W each."""
+    refined = {}
+    for layer, preds in reconstructions.items():
+        result = _search(images, inverter, layer, preds, iterations=iterations)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        refined[layer] = result.images
+    return refined
+
+
+def _search(images: Tensor, inverter: Inverter, layer: str, init: Any, **settings: Any) -> OptimizationResult:
+    """`invert_by_optimization` for N×3×H×W images of any height and width."""
+    height, width = images.shape[-2:]
+    target = pad_to_multiple(images.to(inverter.device), INPUT_MULTIPLE)
+    with torch.no_grad():
+        features = inverter.encoder(target, [layer])[layer]
+    start = pad_to_multiple(init, INPUT_MULTIPLE) if isinstance(init, Tensor) else init
+    result = invert_by_optimization(
+        features, inverter.encoder, layer, (target.shape[2], target.shape[3]), init=start, **settings
+    )
+    return replace(result, images=result.images[..., :height, :width])
+
+
+def _write(
+    source: Path,
+    image: Tensor,
+    reconstructions: Mapping[str, Tensor],
+    seconds: float,
+    inverter: Inverter,
+    folder: Path,
+) -> Prediction:
+    """Measures the reconstructions of one image, 1×3×H×W each, and writes everything into `folder`."""
+    preds = {layer: batch[0].cpu() for layer, batch in reconstructions.items()}
+    psnr = {layer: float(peak_signal_noise_ratio(one[None], image[None])) for layer, one in preds.items()}
     height, width = image.shape[-2:]
     prediction = Prediction(source, folder, width, height, seconds, psnr)
 
     make_folder(folder)
-    for layer, preds in reconstructions.items():
-        save_png(preds, folder / f"{layer}.png")
+    for layer, one in preds.items():
+        save_png(one, folder / f"{layer}.png")
     strip = io.BytesIO()
-    depth_strip(image, reconstructions, psnr).save(strip, "PNG")
+    depth_strip(image, preds, psnr).save(strip, "PNG")
     write_whole(folder / "depth.png", strip.getvalue())
     write_whole(folder / "metrics.json", _as_json(prediction, inverter))
     return prediction

@@ -11,7 +11,7 @@ from conftest import Outcome
 from inverters.layers import ENCODERS, layer_table
 
 Run = Callable[..., Outcome]
-COMMANDS = ("train", "predict", "layers")
+COMMANDS = ("train", "predict", "optimize", "evaluate", "layers")
 
 
 def test_help_names_every_command(invert: Run) -> None:
@@ -42,7 +42,9 @@ def test_a_mistyped_command_is_a_usage_error(invert: Run) -> None:
 def test_layers_lists_every_layer(invert: Run, tmp_path: Path, encoder: str) -> None:
     result = invert("layers", "--encoder", encoder, "--weights", "random", "--checkpoints", tmp_path)
     assert result.status == 0
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.out.splitlines() if line.startswith("│")]
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]] for line in result.out.splitlines() if line.startswith("│")
+    ]
     listed = {row[0]: row[1:] for row in rows}
     assert list(listed) == list(layer_table(encoder))
     for name, layer in layer_table(encoder).items():

@@ -13,9 +13,22 @@ from skimage.data import data_dir
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-SHELL = [line.split("  #")[0].strip() for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
+SHELL = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.S)
+    for line in block.splitlines()
+]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
-QUICK = ["--set", "trainer.steps=2", "--set", "data.crop_size=32", "--set", "data.batch_size=2", "--set", "data.workers=0"]
+QUICK = [
+    "--set",
+    "trainer.steps=2",
+    "--set",
+    "data.crop_size=32",
+    "--set",
+    "data.batch_size=2",
+    "--set",
+    "data.workers=0",
+]
 
 
 @pytest.fixture
@@ -52,7 +65,9 @@ def test_make_demo(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    result = subprocess.run(["make", "demo", "--assume-old=pyproject.toml"], cwd=tmp_path, capture_output=True, text=True)
+    result = subprocess.run(
+        ["make", "demo", "--assume-old=pyproject.toml"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr
     assert "inversions/astronaut/depth.png" in result.stdout
     assert (tmp_path / "inversions" / "astronaut" / "depth.png").exists()

@@ -1,4 +1,4 @@
-"""`invert predict`, through the command line."""
+"""`invert predict` and `invert optimize`, through the command line."""
 
 import csv
 import json
@@ -12,13 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Outcome
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from inverters.checkpoint import load_inverter
-from inverters.images import load_image
+from inverters.encoder import VGGEncoder
+from inverters.images import load_image, pad_to_multiple
+from inverters.layers import INPUT_MULTIPLE
 
-Run = Callable[..., tuple[int, str, str]]
+Run = Callable[..., Outcome]
 
 
 @pytest.fixture
@@ -69,11 +72,13 @@ def test_the_png_is_what_the_inverter_gives(invert: Run, options: list[str], tmp
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (5, 31), (64, 32), (97, 13)])
 def test_any_size(invert: Run, options: list[str], tmp_path: Path, width: int, height: int) -> None:
     source = photograph(tmp_path / "photo.png", width, height)
-    assert invert("predict", source, *options).status == 0  # type: ignore[attr-defined]
+    assert invert("predict", source, *options).status == 0
     assert Image.open(tmp_path / "out" / "photo" / "relu2_1.png").size == (width, height)
 
 
-@pytest.mark.parametrize(("size", "expected"), [("16", (32, 16)), ("40", (80, 40)), ("512", (80, 40)), ("full", (80, 40))])
+@pytest.mark.parametrize(
+    ("size", "expected"), [("16", (32, 16)), ("40", (80, 40)), ("512", (80, 40)), ("full", (80, 40))]
+)
 def test_size_is_the_shorter_side_and_never_enlarges(
     invert: Run, options: list[str], tmp_path: Path, size: str, expected: tuple[int, int]
 ) -> None:
@@ -145,7 +150,7 @@ def test_exact_reconstruction_is_null_in_json(
         (["--layers", "relu4_2"], 1, "error: no decoder for relu4_2 under"),
         (["--layers", "conv1_1"], 1, "The papers' conv1_1 is relu1_1 here."),
         (["--encoder", "vgg91"], 1, "error: unknown encoder 'vgg91': did you mean 'vgg19'?"),
-        (["--weights", "orignal"], 1, "error: no decoder for vgg19 under"),
+        (["--weights", "orignal"], 1, "error: unknown weights of vgg19 'orignal': did you mean 'original'?"),
         (["--checkpoints", "nowhere"], 1, "error: no folder of decoders at nowhere"),
         (["--device", "cuda:99"], 1, "error: no device 'cuda:99' on this machine. Valid: auto, "),
         (["--size", "big"], 2, "'big' is neither a number of pixels nor 'full'"),
@@ -191,3 +196,79 @@ def test_ctrl_c_keeps_what_is_done(options: list[str], tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "out" / "metrics.csv").open()))
     assert 1 <= len(rows) < 200
     assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def feature_distance(reconstruction: Path, source: Path, layer: str) -> float:
+    """Relative distance of the features of two image files, computed on images padded as the search pads them."""
+    encoder = VGGEncoder([layer], weights="random")
+    preds, target = (
+        encoder(pad_to_multiple(load_image(file)[None], INPUT_MULTIPLE))[layer] for file in (reconstruction, source)
+    )
+    return float((preds - target).norm() / target.norm())
+
+
+def test_refine_goes_on_from_the_decoder(invert: Run, options: list[str], tmp_path: Path) -> None:
+    source = photograph(tmp_path / "photo.png")
+    written = tmp_path / "out" / "photo" / "relu2_1.png"
+    assert invert("predict", source, *options).status == 0
+    before = feature_distance(written, source, "relu2_1")
+    assert invert("predict", source, *options, "--refine", "5").status == 0
+    assert Image.open(written).size == (40, 33)
+    assert feature_distance(written, source, "relu2_1") < 0.8 * before
+
+
+@pytest.mark.parametrize("init", ["noise", "grey", "decoder"])
+@pytest.mark.parametrize("preset", ["gatys", "mahendran-vedaldi"])
+def test_optimize(invert: Run, options: list[str], tmp_path: Path, init: str, preset: str) -> None:
+    source = photograph(tmp_path / "photo.png")
+    search = ["--layer", "relu2_1", "--init", init, "--preset", preset]
+    written = tmp_path / "out" / "photo" / "relu2_1.png"
+    status, out, err = invert("optimize", source, *options, *search, "--iterations", "20")
+    assert status == 0
+    (started, _, before), (ended, _, after) = (line.split() for line in err.splitlines())
+    assert (started, ended) == ("0/20", "20/20")
+    assert float(after) < float(before)
+    assert Image.open(written).size == (40, 33)
+    metrics = json.loads((written.parent / "metrics.json").read_text())
+    assert list(metrics["layers"]) == ["relu2_1"]
+    assert str(written.parent / "depth.png") in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--layer", "relu9_1"], 1, "error: unknown layer of vgg19 'relu9_1'"),
+        (["--layer", "relu1_1,relu2_1"], 1, "error: --layer takes one layer, not 'relu1_1,relu2_1'"),
+        (["--layer", "relu1_1", "--preset", "gaty"], 1, "error: unknown preset 'gaty': did you mean 'gatys'?"),
+        (["--layer", "relu1_1", "--init", "gray"], 1, "error: unknown initial image 'gray': did you mean 'grey'?"),
+        (["--layer", "relu4_1", "--init", "decoder"], 1, "error: no decoder for relu4_1 under"),
+        (["--layer", "relu1_1", "--iterations", "0"], 2, "--iterations"),
+    ],
+)
+def test_mistakes_of_optimize(
+    invert: Run, options: list[str], tmp_path: Path, arguments: list[str], status: int, message: str
+) -> None:
+    got, _, err = invert("optimize", photograph(tmp_path / "photo.png"), *options, *arguments)
+    assert got == status
+    assert message in err
+    assert status == 2 or len(err.splitlines()) == 1
+
+
+def test_ctrl_c_keeps_the_best_so_far(options: list[str], tmp_path: Path) -> None:
+    source = photograph(tmp_path / "photo.png", 96, 96)
+    command = [sys.executable, "-m", "inverters", "optimize", str(source), *options]
+    process = subprocess.Popen(
+        [*command, "--layer", "relu2_1", "--iterations", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    lines = [process.stderr.readline() for _ in range(2)]
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert lines[1].startswith("20/100000")
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert (tmp_path / "out" / "photo" / "relu2_1.png").exists()
+    assert "interrupted: the best image so far" in err
