@@ -170,16 +170,15 @@ def radial_spectrum(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def resolved_detail(preds: Tensor, target: Tensor) -> Tensor:
-    """The highest frequency in cycles per pixel up to which `preds` still shows the image: 0 (nothing) to 0.5 (all).
+    """The highest frequency in cycles per pixel at which `preds` still shows the image: 0 (none) to 0.5 (all).
 
     At each frequency of `radial_spectrum` the loss is the error's power over the image's, smoothed over three
-    neighbouring frequencies. From low to high, a frequency is resolved as long as the loss is at most one half, which
-    is where the image stands 3 dB above the error. Without that margin a blurred image would count as fully resolved:
-    where it shows nothing its error is the image itself, as strong and never stronger.
+    neighbouring frequencies. A frequency is resolved where the loss is at most one half, which is where the image
+    stands 3 dB above the error. Without that margin a blurred image would count as fully resolved: where it shows
+    nothing its error is the image itself, as strong and never stronger.
     """
     frequencies, image_power = radial_spectrum(target)
     _, error_power = radial_spectrum(round_to_8_bits(preds) - target)
     loss = (error_power / image_power).nan_to_num(nan=0.0)  # no error is no loss, also where the image is flat
     loss = F.avg_pool1d(loss, kernel_size=3, stride=1, padding=1, count_include_pad=False)
-    resolved = (loss <= LARGEST_LOSS).cumprod(dim=1).sum(dim=1)  # how many frequencies in a row
-    return F.pad(frequencies, (1, 0))[resolved]
+    return torch.where(loss <= LARGEST_LOSS, frequencies, 0.0).amax(dim=1)
