@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from inverters.decoder import LinearDecoder
 from inverters.encoder import VGGEncoder
 
-UNFOLDED = 2**25  # values of neighbourhoods that are written out at once: 128 MB
+PLACES = 4096  # of which the products are summed at once, in float32: with more of them the rounding errors show
 
 
 @torch.no_grad()
@@ -43,7 +43,7 @@ def fit_linear_decoders(
         for name, features in encoder(images).items():
             equations[name].add(features, images)
     for name, decoder in decoders.items():
-        equations[name].solve(decoder, ridge)
+        equations.pop(name).solve(decoder, ridge)
     return decoders
 
 
@@ -63,16 +63,18 @@ class _NormalEquations:
         self.cross = torch.zeros(size, 3 * self.stride**2, dtype=torch.float64)
 
     def add(self, features: Tensor, images: Tensor) -> None:
-        """Adds the places of a batch, a few images at a time; the products of each time are taken in float32."""
+        """Adds the places of a batch, N×C×h×w and N×3×(h·stride)×(w·stride), a few images at a time."""
         features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
         pixels = F.pixel_unshuffle(images - 0.5, self.stride)  # N×(3·stride²)×h×w, in the decoder's order
-        count = max(1, UNFOLDED // (features[0].numel() * self.taps))
+        count = max(1, PLACES // features[0, 0].numel())
         for first in range(0, len(images), count):
             some = slice(first, first + count)
             e = F.unfold(features[some], self.kernel_size, padding=self.kernel_size // 2)  # n×((C + 1)·k²)×(h·w)
             e, y = e.transpose(0, 1).flatten(1), pixels[some].transpose(0, 1).flatten(1)
-            self.gram += (e @ e.T).cpu()
-            self.cross += (e @ y.T).cpu()
+            for start in range(0, e.shape[1], PLACES):
+                part = slice(start, start + PLACES)
+                self.gram += (e[:, part] @ e[:, part].T).cpu()
+                self.cross += (e[:, part] @ y[:, part].T).cpu()
 
     def solve(self, decoder: LinearDecoder, ridge: float) -> None:
         """Sets the statistics and the weights of `decoder`."""

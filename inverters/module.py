@@ -26,6 +26,13 @@ LEARNING_RATE_WIDTH = 64
 STRIP_IMAGES = 4  # validation images shown in the log
 
 
+class _Shared(list[VGGEncoder]):
+    """What the moving average's copy of the module shares with the module."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
+        return self
+
+
 class InversionModule(pl.LightningModule):
     """One decoder for each layer of the configuration, trained on the features of one encoder pass.
 
@@ -37,7 +44,7 @@ class InversionModule(pl.LightningModule):
         super().__init__()
         self.config = config
         # In a list, so that it is no submodule: not in checkpoints, not in DDP, not in the moving average.
-        self._frozen = [encoder.to(memory_format=torch.channels_last)]
+        self._frozen = _Shared([encoder.to(memory_format=torch.channels_last)])
         self.decoders = nn.ModuleDict({layer: self._seeded_decoder(layer) for layer in config.layers})
         self.decoders.to(memory_format=torch.channels_last)
         self.psnr = nn.ModuleDict({layer: MeanMetric() for layer in config.layers})
@@ -57,8 +64,10 @@ class InversionModule(pl.LightningModule):
     @torch.no_grad()
     def fit_statistics(self, batches: list[Tensor]) -> None:
         """Sets the mean and standard deviation of every decoder's features from `batches` of images, N×3×S×S each."""
-        sums = {layer: torch.zeros(2, layer_table(self.config.encoder.name)[layer].channels, dtype=torch.float64)
-                for layer in self.config.layers}
+        sums = {
+            layer: torch.zeros(2, layer_table(self.config.encoder.name)[layer].channels, dtype=torch.float64)
+            for layer in self.config.layers
+        }
         counts = dict.fromkeys(self.config.layers, 0)
         for images in batches:
             for layer, features in self.encoder(images).items():
@@ -77,11 +86,7 @@ class InversionModule(pl.LightningModule):
         losses = {layer: self._loss(layer, images, features[layer]) for layer in self.decoders}
         total = torch.stack(list(losses.values()))
         if not total.isfinite().all():
-            broken = [layer for layer, loss in losses.items() if not loss.isfinite()]
-            raise TrainingError(
-                f"the loss of {', '.join(broken)} is no longer finite at step {self.global_step}. The last good "
-                "checkpoint is kept: lower optimizer.learning_rate, then continue with --resume"
-            )
+            raise self._diverged("loss", losses)
         self.log_dict({f"loss/{layer}": loss.detach() for layer, loss in losses.items()})
         return total.sum()
 
@@ -101,9 +106,20 @@ class InversionModule(pl.LightningModule):
         gradient_clip_val: float | None = None,  # noqa: ARG002
         gradient_clip_algorithm: str | None = None,  # noqa: ARG002
     ) -> None:
-        for layer, decoder in self.decoders.items():
-            norm = nn.utils.clip_grad_norm_(decoder.parameters(), self.config.optimizer.gradient_clip)
-            self.log(f"gradient_norm/{layer}", norm)
+        largest = self.config.optimizer.gradient_clip
+        norms = {
+            layer: nn.utils.clip_grad_norm_(decoder.parameters(), largest) for layer, decoder in self.decoders.items()
+        }
+        if not torch.stack(list(norms.values())).isfinite().all():
+            raise self._diverged("gradient", norms)
+        self.log_dict({f"gradient_norm/{layer}": norm for layer, norm in norms.items()})
+
+    def _diverged(self, what: str, values: dict[str, Tensor]) -> TrainingError:
+        layers = ", ".join(layer for layer, value in values.items() if not value.isfinite())
+        return TrainingError(
+            f"the {what} of {layers} is no longer finite at step {self.global_step + 1}. The checkpoints of earlier "
+            "steps are kept; train anew with a lower optimizer.learning_rate, in another --output-dir"
+        )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         settings, steps = self.config.optimizer, self.config.trainer.steps
@@ -111,7 +127,7 @@ class InversionModule(pl.LightningModule):
             {
                 "name": layer,
                 "params": list(decoder.parameters()),
-                "lr": settings.learning_rate * LEARNING_RATE_WIDTH / decoder.stages[0][0],  # type: ignore[index, operator]
+                "lr": settings.learning_rate * LEARNING_RATE_WIDTH / decoder.stages[0][0],  # type: ignore[index]
             }
             for layer, decoder in self.decoders.items()
         ]
@@ -142,9 +158,9 @@ class InversionModule(pl.LightningModule):
             self._log_strip(batch_index, torch.cat(strip, dim=-1)[0])
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict({f"psnr/{layer}": metric for layer, metric in self.psnr.items()})  # type: ignore[arg-type]
+        self.log_dict({f"psnr/{layer}": metric for layer, metric in self.psnr.items()})  # type: ignore[misc]
         values = torch.stack([metric.compute() for metric in self.psnr.values()])  # type: ignore[operator]
-        self.log("psnr/mean", values.mean())
+        self.log("psnr/mean", values.mean(), prog_bar=True)
 
     def _log_strip(self, number: int, strip: Tensor) -> None:
         """The original and its reconstructions side by side, as an image in TensorBoard."""
@@ -153,4 +169,10 @@ class InversionModule(pl.LightningModule):
                 logger.experiment.add_image(f"reconstructions/{number}", strip.cpu(), self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the configuration, and refuses weights that would replace good ones by useless ones."""
+        norms = {
+            layer: nn.utils.get_total_norm(decoder.parameters()).detach() for layer, decoder in self.decoders.items()
+        }
+        if not all(norm.isfinite() for norm in norms.values()):
+            raise self._diverged("norm of the weights", norms)
         checkpoint["config"] = self.config.model_dump(mode="json")

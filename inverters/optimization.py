@@ -38,7 +38,7 @@ OPTIMIZERS: dict[str, Callable[[Tensor, float], Optimizer]] = {
     "momentum": lambda image, step_size: torch.optim.SGD([image], lr=step_size, momentum=0.9),
 }
 
-Progress = Callable[[int, int, float], None]  # the image's number, the iterations done, the objective
+Progress = Callable[[int, int, float], None]  # number of the image, iteration, objective
 
 
 def total_variation_norm(images: Tensor, beta: float) -> Tensor:
@@ -101,7 +101,7 @@ def invert_by_optimization(
             reconstructions. Rounded to 8 bits, the result is then never further from the features than `init` is:
             where the search does not achieve that, `init` is returned.
         seed: of the noise.
-        progress: called after each iteration.
+        progress: called at the initial image, as iteration 0, and after each iteration.
 
     Raises:
         UnknownNameError: the encoder does not return `layer`, or there is no such optimizer or `init`.

@@ -4,35 +4,52 @@ import logging
 import sys
 import time
 import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import datasets
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info
+from rich.progress import track
 from torch import Tensor
 
-from inverters.checkpoint import DecoderCard, publish_decoder
+from inverters.checkpoint import DecoderCard, Inverter, publish_decoder
 from inverters.config import TrainConfig
 from inverters.data import ImageDataModule
-from inverters.decoder import FeatureDecoder
+from inverters.decoder import Decoder
 from inverters.devices import find_device, has_fast_bfloat16
 from inverters.encoder import VGGEncoder
-from inverters.errors import TrainingError
+from inverters.errors import DataError, TrainingError
+from inverters.files import make_folder
+from inverters.linear import fit_linear_decoders
+from inverters.metrics import peak_signal_noise_ratio
 from inverters.module import InversionModule
 
 STATISTICS_BATCHES = 8
+PLAIN_SECONDS = 30  # between two lines, where there is no terminal for a progress bar
+LIGHTNING_CHATTER = (
+    *("💡", "GPU available", "TPU available", "Using bfloat16", "`Trainer.fit`"),
+    *("Restoring states", "Restored all states", "Found current_model_state"),
+)
+MAY_CHANGE = {  # between the parts of a resumed run, since the result does not depend on it
+    *("data.validation", "data.validation_split", "data.validation_limit", "data.workers"),
+    *("trainer.validate_every", "trainer.checkpoint_every", "trainer.accelerator", "trainer.devices"),
+}
 VERSIONED = ("inverters", "torch", "torchvision", "pytorch-lightning", "datasets")
 
 
 def train(config: TrainConfig, output_dir: Path, resume: bool = False) -> list[Path]:
-    """Trains a decoder for each layer of `config` and publishes it under `output_dir/checkpoints/`.
+    """Makes a decoder for each layer of `config` and publishes it under `output_dir/checkpoints/`.
 
     `output_dir/state/` holds Lightning's checkpoints (`last.ckpt`, and the best by mean validation PSNR), from which
-    `resume` continues; `output_dir/logs/` the TensorBoard and CSV logs.
+    `resume` continues; `output_dir/logs/` the TensorBoard and CSV logs. Linear decoders need neither.
 
     Returns:
         The folders of the published decoders.
@@ -45,34 +62,128 @@ def train(config: TrainConfig, output_dir: Path, resume: bool = False) -> list[P
     if resume and not last.is_file():
         raise TrainingError(f"nothing to resume: there is no {last}")
     if not resume and last.exists():
-        raise TrainingError(f"{output_dir} already holds a run: continue it with --resume, or name another --output-dir")
+        raise TrainingError(
+            f"{output_dir} already holds a run: continue it with --resume, or name another --output-dir"
+        )
+    make_folder(output_dir)
     _quieten()
+    try:
+        return _train(config, output_dir, last if resume else None)
+    except DataError as error:  # one from a worker process has that process's traceback before it
+        raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
 
+
+def _train(config: TrainConfig, output_dir: Path, last: Path | None) -> list[Path]:
+    state = _read_state(last, config) if last else None
     data = ImageDataModule(config.data, config.trainer.steps, config.seed)
     data.setup()
-    module = InversionModule(config, VGGEncoder(config.layers, config.encoder.name, config.encoder.weights))
-    if not resume:
-        module.fit_statistics(data.first_batches(STATISTICS_BATCHES))
-
-    trainer = _trainer(config, output_dir)
-    trainer.fit(module, data, ckpt_path=last if resume else None, weights_only=True if resume else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    encoder = VGGEncoder(config.layers, config.encoder.name, config.encoder.weights)
+    if config.objective == "linear":
+        decoders, psnr = _fit_linear(config, encoder, data)
+    else:
+        decoders, psnr = _descend(config, encoder, data, output_dir, last, state)
     if unreadable := data.unreadable():
-        rank_zero_warn(f"{unreadable} images could not be read and were skipped")
-    if not trainer.is_global_zero:
-        return []
-    metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        rank_zero_info(f"warning: images that could not be read and were skipped: {unreadable}")
     return [
-        publish_decoder(decoder, _card(config, module, decoder, metrics), output_dir / "checkpoints")
-        for decoder in module.decoders.values()
-        if isinstance(decoder, FeatureDecoder)
+        publish_decoder(decoder, _card(config, encoder, decoder, psnr[layer]), output_dir / "checkpoints")
+        for layer, decoder in decoders.items()
     ]
 
 
-def _trainer(config: TrainConfig, output_dir: Path) -> pl.Trainer:
+def _fit_linear(
+    config: TrainConfig, encoder: VGGEncoder, data: ImageDataModule
+) -> tuple[Mapping[str, Decoder], dict[str, float]]:
+    """Linear decoders, fitted to the crops that training would see, and their validation PSNR in dB."""
+    device = find_device("cpu" if config.trainer.accelerator == "cpu" else "auto")
+    batches = _watched(data.train_dataloader(), config.trainer.steps)
+    decoders = fit_linear_decoders(encoder.to(device), batches, config.linear.kernel_size, config.linear.ridge)
+    inverter = Inverter(encoder, decoders, device)
+    psnr: dict[str, list[float]] = {layer: [] for layer in decoders}
+    for images in data.val_dataloader():
+        if len(images):  # else it is unreadable
+            for layer, preds in inverter.reconstruct(images).items():
+                psnr[layer].append(peak_signal_noise_ratio(preds.cpu(), images).item())
+    return decoders, {layer: fmean(values) for layer, values in psnr.items()}
+
+
+def _watched(batches: Iterable[Tensor], steps: int) -> Iterator[Tensor]:
+    """The first `steps` batches, with a progress bar on a terminal and a line now and then elsewhere."""
+    terminal, shown = sys.stdout.isatty(), time.monotonic()
+    for step, batch in enumerate(track(islice(batches, steps), "fitting", steps, disable=not terminal), start=1):
+        yield batch
+        if not terminal and (step == steps or time.monotonic() - shown > PLAIN_SECONDS):
+            shown = time.monotonic()
+            rank_zero_info(f"step {step}/{steps}")
+
+
+def _descend(
+    config: TrainConfig,
+    encoder: VGGEncoder,
+    data: ImageDataModule,
+    output_dir: Path,
+    last: Path | None,
+    state: dict[str, Any] | None,
+) -> tuple[Mapping[str, Decoder], dict[str, float]]:
+    """Decoders trained by gradient descent, and their validation PSNR in dB; none but on rank zero."""
+    module = InversionModule(config, encoder)
+    if state is None:
+        module.fit_statistics(data.first_batches(STATISTICS_BATCHES))
+
+    trainer = _trainer(config, output_dir, state["global_step"] if state else 0)
+    if state and state["global_step"] >= config.trainer.steps:  # it ended between training and publishing
+        module.load_state_dict(state["state_dict"])
+    else:
+        _fit(trainer, module, data, last)
+    if config.trainer.steps % config.trainer.validate_every or "psnr/mean" not in trainer.callback_metrics:
+        trainer.validate(module, data, verbose=False)
+    if not trainer.is_global_zero:
+        return {}, {}
+    decoders = {layer: decoder for layer, decoder in module.decoders.items() if isinstance(decoder, Decoder)}
+    return decoders, {layer: float(trainer.callback_metrics[f"psnr/{layer}"]) for layer in decoders}
+
+
+def _read_state(path: Path, config: TrainConfig) -> dict[str, Any]:
+    """The checkpoint at `path`, of which is checked that it belongs to this run.
+
+    Raises:
+        TrainingError: it is damaged, or its run's configuration differs in what decides the result.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        saved = TrainConfig.model_validate(state["config"])
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
+        raise TrainingError(f"cannot resume from {path}: {(str(error).splitlines() or [repr(error)])[0]}") from None
+    before, now = _flatten(saved.model_dump()), _flatten(config.model_dump())
+    if changed := [key for key in now if key not in MAY_CHANGE and now[key] != before[key]]:
+        changes = ", ".join(f"{key} (was {before[key]!r}, is {now[key]!r})" for key in changed)
+        raise TrainingError(f"the run in {path.parents[1]} cannot be resumed with another configuration: {changes}")
+    return state
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and key != "stages":
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _fit(trainer: pl.Trainer, module: InversionModule, data: ImageDataModule, last: Path | None) -> None:
+    try:
+        trainer.fit(module, data, ckpt_path=last, weights_only=True if last else None)
+    except SystemExit:
+        if trainer.interrupted:  # Lightning's answer to Ctrl-C
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _trainer(config: TrainConfig, output_dir: Path, first_step: int) -> pl.Trainer:
     settings = config.trainer
-    terminal = sys.stderr.isatty()
+    terminal = sys.stdout.isatty()  # where Lightning draws its bar
+    logs = output_dir / "logs"
+    csv = CSVLogger(logs, name="", version=f"from-step-{first_step}" if first_step else "")  # it empties its folder
     return pl.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices or ("auto" if settings.accelerator != "cpu" else 1),
@@ -84,7 +195,7 @@ def _trainer(config: TrainConfig, output_dir: Path) -> pl.Trainer:
         num_sanity_val_steps=0,
         log_every_n_steps=min(50, settings.steps),
         use_distributed_sampler=False,
-        logger=[TensorBoardLogger(output_dir, name="logs", version=""), CSVLogger(output_dir, name="logs", version="")],
+        logger=[TensorBoardLogger(logs, name="", version=""), csv],
         callbacks=[
             WeightAveraging(avg_fn=_warmed_up_average(config.optimizer.ema_decay)),
             ModelCheckpoint(
@@ -124,38 +235,41 @@ def _warmed_up_average(decay: float) -> Any:
     return average
 
 
-def _card(config: TrainConfig, module: InversionModule, decoder: FeatureDecoder, metrics: dict[str, float]) -> DecoderCard:
-    layer, encoder = decoder.layer.name, module.encoder
+def _card(config: TrainConfig, encoder: VGGEncoder, decoder: Decoder, psnr: float) -> DecoderCard:
+    layer = decoder.layer.name
     return DecoderCard(
         encoder=encoder.name,
         weights=encoder.weights,
         fingerprint=encoder.fingerprint(layer),
         layer=layer,
-        decoder={"stages": decoder.stages},
-        loss=config.loss.model_dump(),
+        objective=config.objective,
+        decoder=decoder.arguments,
+        loss={"ridge": config.linear.ridge} if config.objective == "linear" else config.loss.model_dump(),
         data=config.data.model_dump(include={"train", "validation", "resize", "crop_size", "batch_size"}),
-        steps=module.global_step,
+        steps=config.trainer.steps,
         seed=config.seed,
         versions={name: version(name) for name in VERSIONED},
-        metrics={"psnr": round(metrics[f"psnr/{layer}"], 3)},
+        metrics={"psnr": round(psnr, 3)},
     )
 
 
 class PlainProgress(Callback):
     """A line now and then, where there is no terminal for a progress bar."""
 
-    def __init__(self, seconds: float = 30.0) -> None:
-        self.seconds = seconds
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         self.started = self.shown = time.monotonic()
         self.first_step = trainer.global_step
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Tensor, batch_idx: int  # noqa: ARG002
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,  # noqa: ARG002
+        outputs: Any,  # noqa: ARG002
+        batch: Tensor,
+        batch_idx: int,  # noqa: ARG002
     ) -> None:
         now, step, steps = time.monotonic(), trainer.global_step, trainer.max_steps
-        if now - self.shown < self.seconds and step < steps:
+        if now - self.shown < PLAIN_SECONDS and step < steps:
             return
         self.shown = now
         pace = (now - self.started) / max(1, step - self.first_step)
@@ -172,13 +286,16 @@ class PlainProgress(Callback):
         rank_zero_info(f"step {trainer.global_step}  validation PSNR in dB: {shown}")
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a user of `invert train` can do anything with this message of Lightning's."""
+    return not record.getMessage().startswith(LIGHTNING_CHATTER)
+
+
 def _quieten() -> None:
     """Silences advice of the libraries that a user of `invert train` can do nothing with."""
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
-        lambda record: not record.getMessage().startswith(("💡", "GPU available", "TPU available", "Using bfloat16", "`Trainer.fit`"))
-    )
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_news)
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*ended before the epoch ended.*")
     warnings.filterwarnings("ignore", message=".*directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*epoch parameter in `scheduler.step.*")

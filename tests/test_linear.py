@@ -82,11 +82,13 @@ def test_it_beats_the_mean_image_on_new_images_by_far() -> None:
             assert gain.min() > 8, layer
 
 
-@pytest.mark.parametrize("sizes", [[1] * 6, [2, 4], [5, 1]])
-def test_it_does_not_depend_on_how_the_images_are_split(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("sizes", "places"), [([1] * 6, 4096), ([2, 4], 700), ([5, 1], 100)])
+def test_it_does_not_depend_on_how_the_images_are_split(
+    sizes: list[int], places: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encoder, batch = VGGEncoder(["relu2_1"], weights="random"), images(6)
     whole = fit_linear_decoders(encoder, [batch], kernel_size=1)["relu2_1"]
-    monkeypatch.setattr("inverters.linear.UNFOLDED", 3 * 129 * 16 * 16)  # three images
+    monkeypatch.setattr("inverters.linear.PLACES", places)
     split = fit_linear_decoders(encoder, batch.split(sizes), kernel_size=1)["relu2_1"]
     with torch.no_grad():
         features = encoder(batch)["relu2_1"]
