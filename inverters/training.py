@@ -1,23 +1,17 @@
 """`invert train`: from a configuration to published decoders."""
 
-import logging
 import sys
-import time
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import datasets
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar, WeightAveraging
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_info
-from rich.progress import track
 from torch import Tensor
 
 from inverters.checkpoint import DecoderCard, Inverter, publish_decoder
@@ -31,13 +25,9 @@ from inverters.files import make_folder
 from inverters.linear import fit_linear_decoders
 from inverters.metrics import peak_signal_noise_ratio
 from inverters.module import InversionModule
+from inverters.progress import PlainProgress, quieten, watched
 
 STATISTICS_BATCHES = 8
-PLAIN_SECONDS = 30  # between two lines, where there is no terminal for a progress bar
-LIGHTNING_CHATTER = (
-    *("💡", "GPU available", "TPU available", "Using bfloat16", "`Trainer.fit`"),
-    *("Restoring states", "Restored all states", "Found current_model_state"),
-)
 MAY_CHANGE = {  # between the parts of a resumed run, since the result does not depend on it
     *("data.validation", "data.validation_split", "data.validation_limit", "data.workers"),
     *("trainer.validate_every", "trainer.checkpoint_every", "trainer.accelerator", "trainer.devices"),
@@ -66,7 +56,7 @@ def train(config: TrainConfig, output_dir: Path, resume: bool = False) -> list[P
             f"{output_dir} already holds a run: continue it with --resume, or name another --output-dir"
         )
     make_folder(output_dir)
-    _quieten()
+    quieten()
     try:
         return _train(config, output_dir, last if resume else None)
     except DataError as error:  # one from a worker process has that process's traceback before it
@@ -95,7 +85,7 @@ def _fit_linear(
 ) -> tuple[Mapping[str, Decoder], dict[str, float]]:
     """Linear decoders, fitted to the crops that training would see, and their validation PSNR in dB."""
     device = find_device("cpu" if config.trainer.accelerator == "cpu" else "auto")
-    batches = _watched(data.train_dataloader(), config.trainer.steps)
+    batches = watched(data.train_dataloader(), config.trainer.steps)
     decoders = fit_linear_decoders(encoder.to(device), batches, config.linear.kernel_size, config.linear.ridge)
     inverter = Inverter(encoder, decoders, device)
     psnr: dict[str, list[float]] = {layer: [] for layer in decoders}
@@ -104,16 +94,6 @@ def _fit_linear(
             for layer, preds in inverter.reconstruct(images).items():
                 psnr[layer].append(peak_signal_noise_ratio(preds.cpu(), images).item())
     return decoders, {layer: fmean(values) for layer, values in psnr.items()}
-
-
-def _watched(batches: Iterable[Tensor], steps: int) -> Iterator[Tensor]:
-    """The first `steps` batches, with a progress bar on a terminal and a line now and then elsewhere."""
-    terminal, shown = sys.stdout.isatty(), time.monotonic()
-    for step, batch in enumerate(track(islice(batches, steps), "fitting", steps, disable=not terminal), start=1):
-        yield batch
-        if not terminal and (step == steps or time.monotonic() - shown > PLAIN_SECONDS):
-            shown = time.monotonic()
-            rank_zero_info(f"step {step}/{steps}")
 
 
 def _descend(
@@ -251,51 +231,3 @@ def _card(config: TrainConfig, encoder: VGGEncoder, decoder: Decoder, psnr: floa
         versions={name: version(name) for name in VERSIONED},
         metrics={"psnr": round(psnr, 3)},
     )
-
-
-class PlainProgress(Callback):
-    """A line now and then, where there is no terminal for a progress bar."""
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        self.started = self.shown = time.monotonic()
-        self.first_step = trainer.global_step
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,  # noqa: ARG002
-        outputs: Any,  # noqa: ARG002
-        batch: Tensor,
-        batch_idx: int,  # noqa: ARG002
-    ) -> None:
-        now, step, steps = time.monotonic(), trainer.global_step, trainer.max_steps
-        if now - self.shown < PLAIN_SECONDS and step < steps:
-            return
-        self.shown = now
-        pace = (now - self.started) / max(1, step - self.first_step)
-        losses = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("loss/")}
-        shown = "  ".join(f"{key.removeprefix('loss/')} {float(value):.5f}" for key, value in losses.items())
-        rank_zero_info(
-            f"step {step}/{steps}  {len(batch) * trainer.world_size / pace:.1f} images/s  "
-            f"{pace * (steps - step) / 60:.0f} min left  loss: {shown}"
-        )
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        values = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("psnr/")}
-        shown = "  ".join(f"{key.removeprefix('psnr/')} {float(value):.2f}" for key, value in values.items())
-        rank_zero_info(f"step {trainer.global_step}  validation PSNR in dB: {shown}")
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a user of `invert train` can do anything with this message of Lightning's."""
-    return not record.getMessage().startswith(LIGHTNING_CHATTER)
-
-
-def _quieten() -> None:
-    """Silences advice of the libraries that a user of `invert train` can do nothing with."""
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_news)
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*ended before the epoch ended.*")
-    warnings.filterwarnings("ignore", message=".*directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*epoch parameter in `scheduler.step.*")

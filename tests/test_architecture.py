@@ -19,7 +19,7 @@ ROWS = {
     **dict.fromkeys(["config", "devices", "images", "losses"], 1),
     **dict.fromkeys(["decoder", "encoder", "metrics", "presets", "results", "sources"], 2),
     **dict.fromkeys(["checkpoint", "data", "figures", "linear", "measurement"], 3),
-    **dict.fromkeys(["module", "optimization", "photographs", "plots", "report"], 3),
+    **dict.fromkeys(["module", "optimization", "photographs", "plots", "progress", "report"], 3),
     "methods": 3.5,  # what `evaluation` compares: decoders (`checkpoint`) and `optimization`
     **dict.fromkeys(["evaluation", "prediction", "training"], 4),
     "cli": 5,

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageFile
 from torch import Tensor
 
-from inverters.errors import ImageError
+from inverters.errors import ImageError, OutputError
 from inverters.images import (
     IMAGE_SUFFIXES,
     find_images,
@@ -264,18 +264,19 @@ def test_every_8_bit_value_survives_the_way_to_pillow_and_back() -> None:
 
 def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ImageError, match=r"^cannot write .*out\.png: Not a directory$"):
+    with pytest.raises(OutputError, match=r"^cannot write .*out\.png: Not a directory$"):
         save_png(torch.zeros(3, 2, 2), tmp_path / "file" / "out.png")
 
 
 def test_a_failed_save_leaves_the_old_file_and_no_partial_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fill_the_disk(_self: Image.Image, path: Path, **_: Any) -> None:
-        path.write_bytes(b"half")
+    def fill_the_disk(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[:4])
         raise OSError(28, "No space left on device")
 
     (tmp_path / "out.png").write_bytes(b"old")
-    monkeypatch.setattr(Image.Image, "save", fill_the_disk)
-    with pytest.raises(ImageError, match=r"^cannot write .*out\.png: No space left on device$"):
+    monkeypatch.setattr(Path, "write_bytes", fill_the_disk)
+    with pytest.raises(OutputError, match=r"^cannot write .*out\.png: No space left on device$"):
         save_png(torch.zeros(3, 2, 2), tmp_path / "out.png")
     assert (tmp_path / "out.png").read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["out.png"]
