@@ -128,7 +128,8 @@ def predict(
     failed = 0
     for path in paths:
         try:
-            files = {file.absolute(): file for file in find_images(path)} | files
+            for file in find_images(path):
+                files.setdefault(file.absolute(), file)
         except ImageError as error:
             failed += 1
             errors.print(f"error: {error}", markup=False)

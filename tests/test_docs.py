@@ -19,16 +19,11 @@ SHELL = [
     for line in block.splitlines()
 ]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
-QUICK = [
-    "--set",
-    "trainer.steps=2",
-    "--set",
-    "data.crop_size=32",
-    "--set",
-    "data.batch_size=2",
-    "--set",
-    "data.workers=0",
-]
+QUICK = {  # appended to a command that would take long
+    "train": "--set trainer.steps=2 --set data.crop_size=32 --set data.batch_size=2 --set data.workers=0",
+    "optimize": "--iterations 1 --size 64",
+    "evaluate": "--iterations 1 --size 64 --layers relu1_2",
+}
 
 
 @pytest.fixture
@@ -45,10 +40,13 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_invert_command(invert: Callable[..., Outcome], elsewhere: Path) -> None:
     commands = [shlex.split(line)[1:] for line in SHELL if line.startswith("invert ")]
-    assert {command[0] for command in commands} == {"predict", "layers", "train"}
+    assert {command[0] for command in commands} == {"predict", "layers", "train", "optimize", "evaluate"}
     for command in commands:
-        result = invert(*command, *(QUICK if command[0] == "train" else []))
+        if "--refine" in command:
+            command += ["--size", "32"]
+        result = invert(*command, *QUICK.get(command[0], "").split())
         assert result.status == 0, result.err
+    assert (elsewhere / "evaluation" / "report.md").exists()
     assert (elsewhere / "inversions" / "photo" / "depth.png").exists()
     assert (elsewhere / "results" / "photo" / "relu4_2.png").exists()
 

@@ -107,6 +107,15 @@ def test_a_file_named_twice_is_inverted_once(invert: Run, options: list[str], tm
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo"]
 
 
+def test_images_come_in_the_order_in_which_they_are_named(invert: Run, options: list[str], tmp_path: Path) -> None:
+    named = [photograph(tmp_path / name) for name in ("b.png", "a.png", "c.png")]
+    status, out, _ = invert("predict", *named, *options)
+    assert status == 0
+    rows = list(csv.DictReader((tmp_path / "out" / "metrics.csv").open()))
+    assert [row["folder"] for row in rows] == ["b", "a", "c"]
+    assert out.index(" b ") < out.index(" a ") < out.index(" c ")
+
+
 def test_a_bad_file_is_named_and_the_rest_is_done(invert: Run, options: list[str], tmp_path: Path) -> None:
     good = photograph(tmp_path / "good.png")
     (tmp_path / "bad.png").write_text("not an image")
