@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from inverters.decoder import Decoder, FeatureDecoder, LinearDecoder
 from inverters.devices import find_device, has_fast_bfloat16
-from inverters.encoder import VGGEncoder, check_weights, weights_label
+from inverters.encoder import VGGEncoder
 from inverters.errors import CheckpointError, InverterError, unknown_name
 from inverters.files import make_folder, write_whole
 from inverters.images import pad_to_multiple
 from inverters.layers import INPUT_MULTIPLE, find_layers, layer_table
+from inverters.weights import check_weights, weights_label
 
 SCHEMA_VERSION = 1
 MODEL_FILE, CARD_FILE = "model.safetensors", "config.json"

@@ -6,21 +6,17 @@ import sys
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, track
-from rich.table import Table
 
 from inverters.errors import InverterError
 from inverters.layers import find_layers, layer_table
 from inverters.presets import find_preset
+from inverters.tables import decibels, image_table, layer_rows, method_table
 
-if TYPE_CHECKING:
-    from inverters.prediction import Prediction
-
-SHOWN_IMAGES = 20  # rows of the table that `predict` ends with
 SHOWN_ITERATIONS = 20  # a line for each so many, where there is no terminal
 
 app = typer.Typer(
@@ -146,36 +142,11 @@ def predict(
             if not errors.is_terminal and len(files) > 1:
                 errors.print(f"inverted {result.source}", markup=False)
     if done:
-        output.print(_summary(done))
+        output.print(image_table([(item.folder.name, item.psnr) for item in done]))
         where = done[0].folder / "depth.png" if len(done) == 1 else output_dir
         print(f"wrote {where}")
     if failed:
         raise typer.Exit(1)
-
-
-def _summary(predictions: "list[Prediction]") -> Table:
-    """PSNR by image and layer, the mean over all images last."""
-    names = list(predictions[0].psnr)
-    table = Table("image", *names, title="PSNR in dB", title_justify="left")
-    for item in predictions[:SHOWN_IMAGES]:
-        table.add_row(item.folder.name, *(_decibels(item.psnr[name]) for name in names))
-    if len(predictions) > SHOWN_IMAGES:
-        table.add_row(f"… {len(predictions) - SHOWN_IMAGES} more")
-    if len(predictions) > 1:
-        means = (sum(item.psnr[name] for item in predictions) / len(predictions) for name in names)
-        table.add_section()
-        table.add_row("mean", *(_decibels(mean) for mean in means))
-    _align_right(table)
-    return table
-
-
-def _align_right(table: Table) -> None:
-    for column in table.columns[1:]:
-        column.justify = "right"
-
-
-def _decibels(psnr: float | None) -> str:
-    return "lossless" if psnr in (None, float("inf")) else f"{psnr:.1f}"
 
 
 @app.command()
@@ -226,7 +197,7 @@ def optimize(
             seed=seed,
             progress=show,
         )
-    output.print(_summary([result]))
+    output.print(image_table([(result.folder.name, result.psnr)]))
     print(f"wrote {result.folder / 'depth.png'}")
     if result.interrupted:
         errors.print("interrupted: the best image so far was kept")
@@ -242,23 +213,11 @@ def layers(
     """List the layers of an encoder, and which have a decoder."""
     table = layer_table(encoder)
     from inverters.checkpoint import decoders_at_hand, find_checkpoints
-    from inverters.encoder import check_weights
+    from inverters.weights import check_weights
 
     check_weights(encoder, weights)
     cards = decoders_at_hand(find_checkpoints(checkpoints), encoder, weights)
-    rows = Table("layer", "channels", "stride", "receptive field", "decoder", "validation PSNR")
-    for name, layer in table.items():
-        card = cards.get(name)
-        rows.add_row(
-            name,
-            str(layer.channels),
-            str(layer.stride),
-            str(layer.receptive_field),
-            "yes" if card else "",
-            f"{card.metrics['psnr']:.1f} dB" if card and "psnr" in card.metrics else "",
-        )
-    _align_right(rows)
-    output.print(rows)
+    output.print(layer_rows(table, {name: card.metrics.get("psnr") for name, card in cards.items()}))
 
 
 @app.command()
@@ -289,7 +248,7 @@ def evaluate(
 
         def show(progress: evaluation.Progress) -> None:
             cell, left = progress.cell, timedelta(seconds=round(progress.seconds_left))
-            line = f"{cell.name}  {cell.layer}  {cell.method}: {_decibels(cell.scores['psnr'])} dB, {left} left"
+            line = f"{cell.name}  {cell.layer}  {cell.method}: {decibels(cell.scores['psnr'])} dB, {left} left"
             bar.update(task, total=progress.total, completed=progress.done, description=line)
             if not errors.is_terminal:
                 errors.print(f"{progress.done}/{progress.total}  {line}", markup=False)
@@ -316,12 +275,11 @@ def evaluate(
         errors.print(f"skipped {image}", markup=False)
     for metric, reason in results.settings["left_out"].items():
         errors.print(f"left out {metric}: {reason}", markup=False)
-    table = Table("layer", *results.methods, title="PSNR in dB: mean over the images", title_justify="left")
-    for layer in results.layers:
-        found = (results.summary[layer][method].get("psnr") for method in results.methods)
-        table.add_row(layer, *(_decibels(interval and interval.mean) for interval in found))
-    _align_right(table)
-    output.print(table)
+    means = {
+        layer: {method: found["psnr"].mean if "psnr" in found else None for method, found in by_method.items()}
+        for layer, by_method in results.summary.items()
+    }
+    output.print(method_table(means))
     print(f"wrote {output_dir / 'report.md'}")
 
 

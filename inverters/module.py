@@ -95,7 +95,7 @@ class InversionModule(pl.LightningModule):
         preds = decoder(features)
         loss = weights.pixel * pixel_loss(preds, images)
         if weights.feature:
-            loss = loss + weights.feature * feature_loss(self.encoder(preds)[layer], features, decoder.std)  # type: ignore[arg-type]
+            loss = loss + weights.feature * feature_loss(self.encoder(preds, [layer])[layer], features, decoder.std)  # type: ignore[arg-type]
         if weights.total_variation:
             loss = loss + weights.total_variation * total_variation(preds)
         return loss

