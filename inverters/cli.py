@@ -31,13 +31,14 @@ errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line. A user's mistake is one line on stderr and status 1; Ctrl-C is status 130."""
+    """Runs the command line. Each of a user's mistakes is one line on stderr and status 1; Ctrl-C is status 130."""
     try:
         app(arguments)
     except InverterError as error:
         if os.environ.get("INVERTERS_DEBUG") == "1":
             raise
-        print(f"error: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -62,3 +62,15 @@ def test_layers_of_an_unknown_encoder(invert: Run) -> None:
     result = invert("layers", "--encoder", "vgg20")
     assert (result.status, result.out) == (1, "")
     assert result.err.startswith("error: unknown encoder 'vgg20': did you mean 'vgg")
+
+
+def test_every_mistake_in_a_configuration_is_a_line(invert: Run, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("layers: [relu1_1]\ndata: {train: a, validation: b, crop_size: 50}\ntrainer: {stepz: 3}\n")
+    status, out, err = invert("train", config)
+    assert (status, out) == (1, "")
+    assert [line.split(": ")[:3] for line in err.splitlines()] == [
+        ["error", str(config), "data.crop_size"],
+        ["error", str(config), "trainer.steps"],
+        ["error", str(config), "trainer.stepz"],
+    ]
