@@ -11,6 +11,9 @@ import pytest
 from conftest import Outcome
 from skimage.data import data_dir
 
+from inverters.checkpoint import MODEL_FILE, decoders_at_hand
+from inverters.layers import GATYS_LAYERS
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SHELL = [
@@ -69,3 +72,14 @@ def test_make_demo(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "inversions/astronaut/depth.png" in result.stdout
     assert (tmp_path / "inversions" / "astronaut" / "depth.png").exists()
+
+
+def test_the_table_of_decoders_is_what_their_cards_say() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) dB \| ([\d.]+) MB \|", README, re.M)
+    cards = decoders_at_hand(ROOT / "checkpoints")
+    sizes = {layer: (ROOT / "checkpoints" / "vgg19-original" / layer / MODEL_FILE).stat().st_size for layer in cards}
+    assert rows == [
+        (layer, f"{card.metrics['psnr']:.1f}", f"{sizes[layer] / 1e6:.1f}") for layer, card in cards.items()
+    ]
+    assert list(cards) == list(GATYS_LAYERS)
+    assert sum(sizes.values()) < 40e6 and max(sizes.values()) < 16e6
