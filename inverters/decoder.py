@@ -38,7 +38,6 @@ class Decoder(nn.Module):
     def __init__(self, layer: str, encoder: str) -> None:
         super().__init__()
         (self.layer,) = find_layers([layer], encoder)
-        self.encoder_name = encoder
         self.register_buffer("mean", torch.zeros(1, self.layer.channels, 1, 1))
         self.register_buffer("std", torch.ones(1, self.layer.channels, 1, 1))
 

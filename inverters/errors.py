@@ -40,6 +40,11 @@ class TrainingError(InverterError):
     """Training cannot start or go on."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message, for use in one of ours; the error's name where there is no message."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError:
     """The error for a mistyped `name`: it suggests the nearest of the `valid` names, or lists them all."""
     valid = list(valid)

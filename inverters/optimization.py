@@ -19,9 +19,7 @@ from inverters.encoder import VGGEncoder
 from inverters.errors import InverterError, unknown_name
 from inverters.images import round_to_8_bits
 from inverters.metrics import feature_error
-from inverters.presets import PRESETS, OptimizationSettings, find_preset
-
-__all__ = ["PRESETS", "OptimizationResult", "OptimizationSettings", "find_preset", "invert_by_optimization"]
+from inverters.presets import PRESETS, OptimizationSettings
 
 OPTIMIZERS: dict[str, Callable[[Tensor, float], Optimizer]] = {
     "lbfgs": lambda image, step_size: torch.optim.LBFGS(

@@ -10,7 +10,7 @@ import datasets
 import fsspec  # type: ignore[import-untyped]
 from torch import Tensor
 
-from inverters.errors import DataError, ImageError, InverterError
+from inverters.errors import DataError, ImageError, InverterError, first_line
 from inverters.images import IMAGE_SUFFIXES, find_images, load_image
 
 BUILDERS = {".parquet": "parquet", ".tar": "webdataset"}
@@ -83,7 +83,7 @@ def readable(sources: Sequence[str]) -> Iterator[None]:
         reason: BaseException = error
         while isinstance(reason, datasets.exceptions.DatasetGenerationError) and reason.__cause__:
             reason = reason.__cause__  # the wrapper itself says nothing
-        raise DataError(f"cannot read {_named(sources)}: {_first_line(reason)}") from None
+        raise DataError(f"cannot read {_named(sources)}: {first_line(reason)}") from None
 
 
 def local_files(source: str) -> list[Path]:
@@ -150,13 +150,9 @@ def _from_hub(sources: Sequence[str], split: str, streaming: bool) -> datasets.D
     except Exception as error:  # the hub client's errors come from several libraries
         raise DataError(
             f"{sources[0]!r} is no local file or folder, and as a data set of the hub it cannot be opened: "
-            f"{_first_line(error)}"
+            f"{first_line(error)}"
         ) from None
 
 
 def _named(sources: Sequence[str]) -> str:
     return ", ".join(sources)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

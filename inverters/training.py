@@ -20,7 +20,7 @@ from inverters.data import ImageDataModule
 from inverters.decoder import Decoder
 from inverters.devices import find_device, has_fast_bfloat16
 from inverters.encoder import VGGEncoder
-from inverters.errors import DataError, TrainingError
+from inverters.errors import DataError, TrainingError, first_line
 from inverters.files import make_folder
 from inverters.linear import fit_linear_decoders
 from inverters.metrics import peak_signal_noise_ratio
@@ -84,7 +84,7 @@ def _fit_linear(
     config: TrainConfig, encoder: VGGEncoder, data: ImageDataModule
 ) -> tuple[Mapping[str, Decoder], dict[str, float]]:
     """Linear decoders, fitted to the crops that training would see, and their validation PSNR in dB."""
-    device = find_device("cpu" if config.trainer.accelerator == "cpu" else "auto")
+    device = _device(config.trainer.accelerator)
     batches = watched(data.train_dataloader(), config.trainer.steps)
     decoders = fit_linear_decoders(encoder.to(device), batches, config.linear.kernel_size, config.linear.ridge)
     inverter = Inverter(encoder, decoders, device)
@@ -132,7 +132,7 @@ def _read_state(path: Path, config: TrainConfig) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
         saved = TrainConfig.model_validate(state["config"])
     except Exception as error:  # what a damaged file raises depends on where it is damaged
-        raise TrainingError(f"cannot resume from {path}: {(str(error).splitlines() or [repr(error)])[0]}") from None
+        raise TrainingError(f"cannot resume from {path}: {first_line(error)}") from None
     before, now = _flatten(saved.model_dump()), _flatten(config.model_dump())
     if changed := [key for key in now if key not in MAY_CHANGE and now[key] != before[key]]:
         changes = ", ".join(f"{key} (was {before[key]!r}, is {now[key]!r})" for key in changed)
@@ -202,8 +202,11 @@ def _trainer(config: TrainConfig, output_dir: Path, first_step: int) -> pl.Train
 def _precision(precision: str, accelerator: str) -> Any:
     if precision != "auto":
         return precision
-    device = find_device("cpu" if accelerator == "cpu" else "auto")
-    return "bf16-mixed" if has_fast_bfloat16(device) else "32-true"
+    return "bf16-mixed" if has_fast_bfloat16(_device(accelerator)) else "32-true"
+
+
+def _device(accelerator: str) -> torch.device:
+    return find_device("cpu" if accelerator == "cpu" else "auto")
 
 
 def _warmed_up_average(decay: float) -> Any:

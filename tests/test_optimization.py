@@ -17,14 +17,12 @@ from inverters.images import round_to_8_bits
 from inverters.metrics import feature_error, peak_signal_noise_ratio
 from inverters.optimization import (
     OPTIMIZERS,
-    PRESETS,
     OptimizationResult,
-    OptimizationSettings,
     alpha_norm,
-    find_preset,
     invert_by_optimization,
     total_variation_norm,
 )
+from inverters.presets import PRESETS, OptimizationSettings, find_preset
 
 LAYER, SIZE = "relu1_2", (32, 48)
 GATYS, MAHENDRAN_VEDALDI = PRESETS["gatys"], PRESETS["mahendran-vedaldi"]
