@@ -73,9 +73,10 @@ class EncoderConfig(Section):
 
 
 class DecoderConfig(Section):
-    """The decoders' sizes: by layer stride, a list of [width, residual blocks]; see `FeatureDecoder`."""
+    """The decoders' sizes (by layer stride a list of [width, residual blocks]) and input; see `FeatureDecoder`."""
 
     stages: dict[Stride, list[tuple[PositiveInt, Annotated[int, Field(ge=0)]]]] = {}
+    compress: bool = False
 
     @field_validator("stages", mode="after")
     @classmethod
@@ -129,8 +130,9 @@ class DataConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """AdamW with linear warm-up and cosine decay to zero."""
+    """AdamW, or Muon at the same rate, with linear warm-up and cosine decay to zero; see `InversionModule`."""
 
+    algorithm: Literal["adamw", "muon"] = "adamw"
     learning_rate: Positive = 1e-3
     weight_decay: NonNegative = 0.0
     warmup_steps: Annotated[int, Field(ge=0)] = 100

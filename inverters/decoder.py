@@ -63,23 +63,27 @@ class FeatureDecoder(Decoder):
         encoder: the network that `layer` belongs to.
         stages: (width, number of residual blocks) of each stage: the first at the layer's stride, each further one at
             half the stride before it. None takes `DEFAULT_STAGES`.
+        compress: whether standardised features x are replaced by sign(x)·ln(1 + |x|): after a ReLU, deep features are
+            mostly near zero and now and then very large.
 
     Raises:
         UnknownNameError: an encoder or layer that does not exist.
         InverterError: more stages than the stride has halvings.
     """
 
-    def __init__(self, layer: str, encoder: str = "vgg19", stages: Stages | None = None) -> None:
+    def __init__(
+        self, layer: str, encoder: str = "vgg19", stages: Stages | None = None, compress: bool = False
+    ) -> None:
         super().__init__(layer, encoder)
         self.stages = [(width, blocks) for width, blocks in stages or DEFAULT_STAGES[self.layer.stride]]
-        self.arguments = {"stages": self.stages}
+        self.arguments = {"stages": self.stages, "compress": compress}
         stride = self.layer.stride >> (len(self.stages) - 1)
         if stride < 1:
             raise InverterError(
                 f"decoder for {layer} has {len(self.stages)} stages; its stride {self.layer.stride} allows at most "
                 f"{self.layer.stride.bit_length()}"
             )
-        modules: list[nn.Module] = []
+        modules: list[nn.Module] = [SignedLogarithm()] if compress else []
         channels = self.layer.channels
         for number, (width, blocks) in enumerate(self.stages):
             if number > 0:
@@ -112,6 +116,13 @@ class LinearDecoder(Decoder):
         self.kernel_size = kernel_size
         self.arguments = {"kernel_size": kernel_size}
         self.body = SubPixel(self.layer.channels, 3, self.layer.stride, kernel_size)
+
+
+class SignedLogarithm(nn.Module):
+    """sign(x)·ln(1 + |x|), element by element."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sign() * x.abs().log1p()
 
 
 class ResidualBlock(nn.Module):

@@ -7,8 +7,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from timm.optim.muon import Muon
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 from torchmetrics import MeanMetric
 
 from inverters.config import TrainConfig
@@ -36,8 +37,10 @@ class _Shared(list[VGGEncoder]):
 class InversionModule(pl.LightningModule):
     """One decoder for each layer of the configuration, trained on the features of one encoder pass.
 
-    The decoders share nothing: each has its own initial seed, its own loss and its own gradient clipping, and AdamW
-    treats every parameter by itself. So what a decoder becomes does not depend on which others train beside it.
+    The decoders share nothing: each has its own initial seed, its own loss and its own gradient clipping, and the
+    optimizers treat every parameter by itself: AdamW, or Muon (Jordan et al. 2024), which orthogonalises the updates of
+    convolutions, scaled so that AdamW's learning rates hold (Liu et al. 2025), and leaves biases to AdamW, both with
+    Nesterov momentum. So what a decoder becomes does not depend on which others train beside it.
     """
 
     def __init__(self, config: TrainConfig, encoder: VGGEncoder) -> None:
@@ -54,7 +57,9 @@ class InversionModule(pl.LightningModule):
         digest = hashlib.sha256(f"{self.config.seed} {layer}".encode()).digest()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int.from_bytes(digest[:8]) >> 1)
-            return FeatureDecoder(layer, encoder, self.config.decoder.stages.get(layer_table(encoder)[layer].stride))
+            sizes = self.config.decoder
+            stages = sizes.stages.get(layer_table(encoder)[layer].stride)
+            return FeatureDecoder(layer, encoder, stages, sizes.compress)
 
     @property
     def encoder(self) -> VGGEncoder:
@@ -131,7 +136,11 @@ class InversionModule(pl.LightningModule):
             }
             for layer, decoder in self.decoders.items()
         ]
-        optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        optimizer: Optimizer
+        if settings.algorithm == "muon":
+            optimizer = Muon(groups, weight_decay=settings.weight_decay, nesterov=True)
+        else:
+            optimizer = AdamW(groups, weight_decay=settings.weight_decay)
         warmup = max(1, min(settings.warmup_steps, steps - 1))
         schedule = torch.optim.lr_scheduler.SequentialLR(
             optimizer,

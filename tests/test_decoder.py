@@ -1,6 +1,7 @@
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -90,6 +91,18 @@ def test_features_are_standardised_per_channel() -> None:
     expected = plain(features)
     torch.testing.assert_close(scaled(features * std.view(-1, 1, 1) + mean.view(-1, 1, 1)), expected, rtol=0, atol=1e-4)
     assert expected.std() > 0.01
+
+
+def test_compressed_features_keep_their_sign_and_lose_their_tails() -> None:
+    torch.manual_seed(0)
+    plain = FeatureDecoder("relu2_1", stages=[(4, 1)])
+    compressed = FeatureDecoder("relu2_1", stages=[(4, 1)], compress=True)
+    nn.utils.vector_to_parameters(nn.utils.parameters_to_vector(plain.parameters()), compressed.parameters())
+    features = 100 * random_features(plain, 6, 6) - 50
+    values = features.numpy()
+    logarithm = torch.from_numpy(np.sign(values) * np.log(1 + np.abs(values)))
+    torch.testing.assert_close(compressed(features), plain(logarithm))
+    assert compressed.arguments == {"stages": [(4, 1)], "compress": True}
 
 
 def test_statistics_are_stored_and_not_trained() -> None:

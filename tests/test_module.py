@@ -150,6 +150,25 @@ def test_the_learning_rate_warms_up_and_decays_and_falls_with_width() -> None:
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
 
 
+def test_muon_orthogonalises_what_it_adds_to_a_convolution_and_scales_it_as_adamw_would() -> None:
+    """An orthogonal a×b matrix times 0.2·√max(a, b) has entries of root mean square 0.2, as AdamW's steps have."""
+    rate = 0.01
+    module = built("relu2_1", width=32, optimizer={"algorithm": "muon", "learning_rate": rate, "warmup_steps": 0})
+    optimizer = module.configure_optimizers()["optimizer"]  # type: ignore[index]
+    before = {name: value.detach().clone() for name, value in module.named_parameters()}
+    module.training_step(images(), 0).backward()
+    optimizer.step()
+    steps = {name: value.detach() - before[name] for name, value in module.named_parameters()}
+    convolutions = [step.flatten(1) for step in steps.values() if step.ndim == 4]
+    assert len(convolutions) == 4
+    for step in convolutions:
+        strengths = np.linalg.svd(step.numpy(), compute_uv=False) / (0.2 * max(step.shape) ** 0.5 * rate)
+        assert np.percentile(strengths, 75) > 0.5  # the weakest quarters vanish in bfloat16
+        assert 0.9 < strengths.max() < 1.3
+    for step in (step for step in steps.values() if step.ndim == 1):
+        assert float(step.abs().max()) == pytest.approx(1.9 * rate, rel=0.01)  # AdamW's first with Nesterov momentum
+
+
 @pytest.mark.parametrize("steps", [1, 2])
 def test_a_very_short_run_has_a_schedule(steps: int) -> None:
     made = built(steps=steps, optimizer={"warmup_steps": 0}).configure_optimizers()
