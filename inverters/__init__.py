@@ -4,21 +4,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inverters.checkpoint import Inverter, load_inverter
     from inverters.decoder import FeatureDecoder
     from inverters.encoder import VGGEncoder
     from inverters.errors import InverterError
     from inverters.images import load_image
+    from inverters.inverter import Inverter, load_inverter
 
 __all__ = ["FeatureDecoder", "Inverter", "InverterError", "VGGEncoder", "load_image", "load_inverter"]
 
 _HOMES = {
     "FeatureDecoder": "decoder",
-    "Inverter": "checkpoint",
+    "Inverter": "inverter",
     "InverterError": "errors",
     "VGGEncoder": "encoder",
     "load_image": "images",
-    "load_inverter": "checkpoint",
+    "load_inverter": "inverter",
 }
 
 

@@ -1,24 +1,19 @@
-"""Published decoders: writing them, finding them, loading them, and the `Inverter` made of them."""
+"""Published decoders: writing them, finding them, loading them."""
 
 import json
 import os
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
 
 from inverters.decoder import Decoder, FeatureDecoder, LinearDecoder
-from inverters.devices import find_device, has_fast_bfloat16
 from inverters.encoder import VGGEncoder
-from inverters.errors import CheckpointError, InverterError, unknown_name
+from inverters.errors import CheckpointError, InverterError
 from inverters.files import make_folder, write_whole
-from inverters.images import pad_to_multiple
-from inverters.layers import INPUT_MULTIPLE, find_layers, layer_table
-from inverters.weights import check_weights, weights_label
+from inverters.layers import layer_table
+from inverters.weights import weights_label
 
 SCHEMA_VERSION = 1
 MODEL_FILE, CARD_FILE = "model.safetensors", "config.json"
@@ -158,92 +153,3 @@ def load_decoder(folder: Path, encoder: VGGEncoder) -> Decoder:
             f"{folder / MODEL_FILE} is not the decoder of its card: {' '.join(str(error).split())}"
         ) from None
     return decoder.requires_grad_(False).eval()
-
-
-class Inverter(nn.Module):
-    """An encoder and a decoder for each of some of its layers: reconstructs images from each of these layers."""
-
-    def __init__(self, encoder: VGGEncoder, decoders: Mapping[str, nn.Module], device: torch.device) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.decoders = nn.ModuleDict(decoders)
-        self.to(device).to(memory_format=torch.channels_last)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self.encoder.mean.device
-
-    @torch.no_grad()
-    def reconstruct(self, images: Tensor) -> dict[str, Tensor]:
-        """The reconstruction of each image from each layer.
-
-        Args:
-            images: N×3×H×W, RGB in [0, 1], any height and width, on any device.
-
-        Returns:
-            N×3×H×W float32 in [0, 1] by layer, on the inverter's device.
-
-        Raises:
-            InverterError: `images` is not of that shape, or not of floating-point numbers.
-        """
-        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-            raise InverterError(f"images must be N×3×H×W, not {'×'.join(map(str, images.shape))}")
-        if not images.is_floating_point():
-            raise InverterError(f"images must be floating-point numbers in [0, 1], not {images.dtype}")
-        height, width = images.shape[-2:]
-        images = pad_to_multiple(images.to(self.device, torch.float32), INPUT_MULTIPLE)
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=has_fast_bfloat16(self.device)):
-            features = self.encoder(images)
-            return {
-                layer: decoder(features.pop(layer))[..., :height, :width].float().clamp(0, 1)
-                for layer, decoder in self.decoders.items()
-            }
-
-
-def load_inverter(
-    layers: Iterable[str] | None = None,
-    encoder: str = "vgg19",
-    weights: str = "original",
-    checkpoints: Path | str | None = None,
-    device: str = "auto",
-    objective: str = "pixel",
-) -> Inverter:
-    """The encoder and its published decoders, ready to reconstruct images.
-
-    Args:
-        layers: names from `layer_table(encoder)`; None takes every layer that has a decoder.
-        encoder: one of `ENCODERS`.
-        weights: see `VGGEncoder`.
-        checkpoints: a folder of published decoders; None looks where `find_checkpoints` says.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        objective: which decoders: `pixel`, trained for small errors of pixels; `linear`, fitted in closed form.
-
-    Raises:
-        UnknownNameError: an encoder, layer, set of weights or objective that does not exist.
-        CheckpointError: a decoder is missing, damaged, or belongs to another encoder.
-        WeightsError: the encoder's weights are not to be had.
-        InverterError: no such device.
-    """
-    if objective not in DECODERS:
-        raise unknown_name("objective", objective, DECODERS)
-    root = find_checkpoints(Path(checkpoints) if checkpoints is not None else None)
-    folder = root / f"{encoder}-{weights_label(weights)}"
-    at_hand = decoders_at_hand(root, encoder, weights, objective)
-    if not at_hand:
-        check_weights(encoder, weights)
-    wanted = list(at_hand) if layers is None else [layer.name for layer in find_layers(layers, encoder)]
-    missing = [layer for layer in wanted if layer not in at_hand]
-    if missing or not wanted:
-        kind = "" if objective == "pixel" else f"{objective} "
-        relu = [layer.replace("conv", "relu") for layer in missing if layer.startswith("conv")]
-        caffe = f"The papers' {missing[0]} is {relu[0]} here. " if relu and relu[0] in at_hand else ""
-        raise CheckpointError(
-            f"no {kind}decoder for {', '.join(missing) or encoder} under {folder}. {caffe}At hand: "
-            f"{', '.join(at_hand) or 'none'}. Train one with `invert train`, or name a folder with --checkpoints"
-        )
-    place = find_device(device)
-    network = VGGEncoder(wanted, encoder, weights)
-    decoders = {layer: load_decoder(folder / folder_name(layer, objective), network) for layer in wanted}
-    return Inverter(network, decoders, place)

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from inverters.errors import InverterError
-from inverters.layers import find_layers, layer_table
+from inverters.layers import INPUT_MULTIPLE, find_layers, layer_table
 from inverters.presets import find_preset
 from inverters.tables import decibels, image_table, layer_rows, method_table
 
@@ -50,6 +50,12 @@ def _size(value: str) -> str:
 
 def _pixels(size: str) -> int | None:
     return None if size == "full" else int(size)
+
+
+def _tile(value: int | None) -> int | None:
+    if value is not None and (value < 1 or value % INPUT_MULTIPLE):
+        raise typer.BadParameter(f"{value} is not a multiple of {INPUT_MULTIPLE}")
+    return value
 
 
 def _version(wanted: bool) -> None:
@@ -110,14 +116,20 @@ def predict(
     checkpoints: Checkpoints = None,
     output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("inversions"),
     size: Size = "512",
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            callback=_tile, metavar="PIXELS", help="Invert in squares of this side.  [default: 1024 for large images]"
+        ),
+    ] = None,
     refine: Annotated[int, typer.Option(min=0, metavar="N", help="Go on with N steps of L-BFGS from each result.")] = 0,
     device: Device = "auto",
 ) -> None:
     """Reconstruct images from every layer, and measure what was lost."""
     names = _names(layers, encoder)
-    from inverters.checkpoint import load_inverter
     from inverters.errors import ImageError
     from inverters.images import find_images
+    from inverters.inverter import load_inverter
     from inverters.prediction import Failure, predict
 
     inverter = load_inverter(names, encoder, weights, checkpoints, device)
@@ -131,17 +143,24 @@ def predict(
             failed += 1
             errors.print(f"error: {error}", markup=False)
     done = []
-    results = predict(list(files.values()), inverter, output_dir, _pixels(size), refine)
-    for result in track(
-        results, "inverting", len(files), console=errors, disable=not errors.is_terminal, transient=True
-    ):
-        if isinstance(result, Failure):
-            failed += 1
-            errors.print(f"error: {result.reason}", markup=False)
-        else:
-            done.append(result)
-            if not errors.is_terminal and len(files) > 1:
-                errors.print(f"inverted {result.source}", markup=False)
+    with _progress_bar() as bar:
+        task = bar.add_task("inverting", total=len(files))
+
+        def show(file: Path, tiles_done: int, tiles: int) -> None:
+            if tiles > 1:
+                bar.update(task, description=f"{file.name}: tile {tiles_done} of {tiles}")
+                if not errors.is_terminal:
+                    errors.print(f"{file.name}: tile {tiles_done} of {tiles}", markup=False)
+
+        for result in predict(list(files.values()), inverter, output_dir, _pixels(size), refine, tile, show):
+            bar.advance(task)
+            if isinstance(result, Failure):
+                failed += 1
+                errors.print(f"error: {result.reason}", markup=False)
+            else:
+                done.append(result)
+                if not errors.is_terminal and len(files) > 1:
+                    errors.print(f"inverted {result.source}", markup=False)
     if done:
         output.print(image_table([(item.folder.name, item.psnr) for item in done]))
         where = done[0].folder / "depth.png" if len(done) == 1 else output_dir
@@ -169,9 +188,9 @@ def optimize(
     if not (names := _names(layer, encoder)) or len(names) > 1:
         raise InverterError(f"--layer takes one layer, not {layer!r}")
     settings = find_preset(preset)
-    from inverters.checkpoint import Inverter, load_inverter
     from inverters.devices import find_device
     from inverters.encoder import VGGEncoder
+    from inverters.inverter import Inverter, load_inverter
     from inverters.prediction import optimize
 
     if init == "decoder":

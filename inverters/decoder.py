@@ -41,6 +41,17 @@ class Decoder(nn.Module):
         self.register_buffer("mean", torch.zeros(1, self.layer.channels, 1, 1))
         self.register_buffer("std", torch.ones(1, self.layer.channels, 1, 1))
 
+    @property
+    def reach(self) -> int:
+        """How many pixels beyond its own stride×stride a place of the features is decoded to, on each side."""
+        pixels, reach = self.layer.stride, 0
+        for module in self.body.modules():  # in the order of their use
+            if isinstance(module, nn.Conv2d):
+                reach += module.kernel_size[0] // 2 * pixels
+            elif isinstance(module, nn.Upsample):
+                pixels //= 2
+        return reach
+
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Stores the mean and standard deviation of each channel (C values each) by which features are standardised."""
         self.mean.copy_(mean.view_as(self.mean))

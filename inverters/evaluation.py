@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from inverters import plots
-from inverters.checkpoint import load_inverter
 from inverters.devices import find_device
 from inverters.errors import InverterError, unknown_name
 from inverters.files import make_folder, write_whole
 from inverters.images import load_image, round_to_8_bits, save_png
+from inverters.inverter import load_inverter
 from inverters.layers import INPUT_MULTIPLE, find_layers
 from inverters.measurement import left_out_metrics, measure, with_memory
 from inverters.methods import METHODS, Bench, fingerprint, load_benches

@@ -31,6 +31,11 @@ class Layer:
     receptive_field: int
 
     @property
+    def reach(self) -> int:
+        """How many pixels beyond its own `stride`×`stride` a place of the features sees, on each side."""
+        return (self.receptive_field - self.stride) // 2
+
+    @property
     def kind(self) -> str:
         """`conv`, `norm`, `relu` or `pool`."""
         return self.name.rstrip("0123456789_")

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from inverters.checkpoint import Inverter, load_inverter
 from inverters.encoder import VGGEncoder
+from inverters.inverter import Inverter, load_inverter
 from inverters.measurement import timed
 from inverters.optimization import OptimizationResult, invert_by_optimization
 

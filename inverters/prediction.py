@@ -5,23 +5,28 @@ import io
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from inverters.checkpoint import Inverter
 from inverters.errors import ImageError
 from inverters.figures import depth_strip
 from inverters.files import make_folder, write_whole
 from inverters.images import load_image, pad_to_multiple, resize_shorter_side, save_png
+from inverters.inverter import Inverter
 from inverters.layers import INPUT_MULTIPLE
 from inverters.metrics import peak_signal_noise_ratio
 from inverters.optimization import OptimizationResult, Progress, invert_by_optimization
 from inverters.presets import PRESETS, OptimizationSettings
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,19 @@ class Failure:
 
 
 def predict(
-    files: Sequence[Path], inverter: Inverter, output_dir: Path, size: int | None = 512, refine: int = 0
+    files: Sequence[Path],
+    inverter: Inverter,
+    output_dir: Path,
+    size: int | None = 512,
+    refine: int = 0,
+    tile: int | None = None,
+    progress: Callable[[Path, int, int], None] | None = None,
 ) -> Iterator[Prediction | Failure]:
-    """Inverts `files` one after the other, and yields what became of each.
+    """Inverts `files` one after the other, and yields what became of each, in their order.
 
     For `photo.jpg` it writes into `output_dir/photo/` a PNG for each layer, `depth.png` and `metrics.json`; for several
-    images also `output_dir/metrics.csv`, once the last one is done or the iteration is given up.
+    images also `output_dir/metrics.csv`, once the last one is done or the iteration is given up. While one image is
+    inverted, the next is read and the one before is written; the memory does not grow with the number of images.
 
     Args:
         files: images; those of the same stem get folders `photo`, `photo-2`, …
@@ -62,30 +74,59 @@ def predict(
         output_dir: made if it does not exist.
         size: the shorter side in pixels to which larger images are shrunk; None keeps every image as it is.
         refine: how many iterations of L-BFGS to go on from each reconstruction with.
+        tile: see `Inverter.reconstruct`.
+        progress: is called after each tile with the file and the number of its tiles done and of all.
 
     Raises:
         OutputError: nothing can be written to `output_dir`. Whatever is wrong with one image is a `Failure`.
     """
     make_folder(output_dir)
     done: list[Prediction] = []
+
+    def read(file: Path) -> Tensor | ImageError:
+        try:
+            image = load_image(file)
+        except ImageError as error:
+            return error
+        return resize_shorter_side(image, size) if size else image
+
+    def invert(image: Tensor, file: Path) -> tuple[dict[str, Tensor], float]:
+        started = time.perf_counter()
+        shown = partial(progress, file) if progress else None
+        reconstructions = inverter.reconstruct(image[None], tile, shown)
+        if refine:
+            reconstructions = _refine(image[None], inverter, reconstructions, refine)
+        return reconstructions, time.perf_counter() - started
+
+    def write(file: Path, name: str, image: Tensor | ImageError, made: Any) -> Prediction | Failure:
+        if isinstance(image, ImageError):
+            return Failure(file, str(image))
+        reconstructions, seconds = made
+        done.append(_write(file, image, reconstructions, seconds, inverter, output_dir / name))
+        return done[-1]
+
+    images = _one_ahead(read, ((file,) for file in files))
+    inverted = (
+        (file, name, image, invert(image, file) if isinstance(image, Tensor) else None)
+        for file, name, image in zip(files, _folder_names(files), images, strict=True)
+    )
     try:
-        for file, name in zip(files, _folder_names(files), strict=True):
-            try:
-                image = load_image(file)
-            except ImageError as error:
-                yield Failure(file, str(error))
-                continue
-            image = resize_shorter_side(image, size) if size else image
-            started = time.perf_counter()
-            reconstructions = inverter.reconstruct(image[None])
-            if refine:
-                reconstructions = _refine(image[None], inverter, reconstructions, refine)
-            seconds = time.perf_counter() - started
-            done.append(_write(file, image, reconstructions, seconds, inverter, output_dir / name))
-            yield done[-1]
+        yield from _one_ahead(write, inverted)
     finally:
         if len(files) > 1 and done:
             write_whole(output_dir / "metrics.csv", _as_csv(done))
+
+
+def _one_ahead(function: Callable[..., Result], calls: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+    """`function` of the arguments of each call, in order, in a thread that works while the result before is in use."""
+    with ThreadPoolExecutor(1) as thread:
+        pending: deque[Future[Result]] = deque()
+        for arguments in calls:
+            pending.append(thread.submit(function, *arguments))
+            if len(pending) > 1:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def optimize(

@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
-from inverters.checkpoint import DecoderCard, Inverter, publish_decoder
+from inverters.checkpoint import DecoderCard, publish_decoder
 from inverters.config import TrainConfig
 from inverters.data import ImageDataModule
 from inverters.decoder import Decoder
@@ -22,6 +22,7 @@ from inverters.devices import find_device, has_fast_bfloat16
 from inverters.encoder import VGGEncoder
 from inverters.errors import DataError, TrainingError, first_line
 from inverters.files import make_folder
+from inverters.inverter import Inverter
 from inverters.linear import fit_linear_decoders
 from inverters.metrics import peak_signal_noise_ratio
 from inverters.module import InversionModule

@@ -16,11 +16,12 @@ PACKAGE = Path(inverters.__file__).parent
 ROWS = {
     "errors": -1,  # which every module may import, those of row 0 too
     **dict.fromkeys(["files", "layers"], 0),
-    **dict.fromkeys(["config", "devices", "images", "losses", "weights"], 1),
+    **dict.fromkeys(["config", "devices", "images", "losses", "tiles", "weights"], 1),
     **dict.fromkeys(["decoder", "encoder", "metrics", "presets", "results", "sources"], 2),
     **dict.fromkeys(["checkpoint", "data", "figures", "linear", "measurement"], 3),
     **dict.fromkeys(["module", "optimization", "photographs", "plots", "progress", "report"], 3),
-    "methods": 3.5,  # what `evaluation` compares: decoders (`checkpoint`) and `optimization`
+    "inverter": 3.3,  # from `checkpoint`
+    "methods": 3.5,  # what `evaluation` compares: decoders (`inverter`) and `optimization`
     **dict.fromkeys(["evaluation", "prediction", "tables", "training"], 4),
     "cli": 5,
 }

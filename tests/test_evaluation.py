@@ -211,9 +211,7 @@ def test_one_large_image_has_multiscale_ssim_and_no_normalized_error(root: Path,
 def test_an_exact_reconstruction_has_no_psnr_and_is_named(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "inverters.checkpoint.Inverter.reconstruct", lambda _, images: dict.fromkeys(TINY_LAYERS, images)
-    )
+    monkeypatch.setattr("inverters.inverter.Inverter.reconstruct", lambda _, images: dict.fromkeys(TINY_LAYERS, images))
     evaluate(**arguments(root, output_dir=tmp_path / "out", methods=["decoder"], limit=1))
     values = json.loads((tmp_path / "out" / "results.json").read_text())
     assert values["cells"][0]["scores"]["psnr"] is None

@@ -7,12 +7,13 @@ import yaml
 from torch import Tensor
 from torch.nn import functional as F
 
-from inverters.checkpoint import decoders_at_hand, load_decoder, load_inverter
+from inverters.checkpoint import decoders_at_hand, load_decoder
 from inverters.config import load_config
 from inverters.decoder import LinearDecoder
 from inverters.encoder import VGGEncoder
 from inverters.errors import CheckpointError, ConfigError, InverterError, TrainingError, UnknownNameError
 from inverters.images import load_image, to_pillow
+from inverters.inverter import load_inverter
 from inverters.linear import fit_linear_decoders
 from inverters.metrics import peak_signal_noise_ratio
 from inverters.training import train

@@ -16,9 +16,9 @@ from conftest import Outcome
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-from inverters.checkpoint import load_inverter
 from inverters.encoder import VGGEncoder
 from inverters.images import load_image, pad_to_multiple
+from inverters.inverter import load_inverter
 from inverters.layers import INPUT_MULTIPLE
 
 Run = Callable[..., Outcome]
@@ -142,9 +142,9 @@ def test_an_output_folder_that_is_a_file(invert: Run, options: list[str], tmp_pa
 def test_exact_reconstruction_is_null_in_json(
     invert: Run, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from inverters.checkpoint import Inverter
+    from inverters.inverter import Inverter
 
-    monkeypatch.setattr(Inverter, "reconstruct", lambda self, images: dict.fromkeys(self.decoders, images))
+    monkeypatch.setattr(Inverter, "reconstruct", lambda self, images, *_: dict.fromkeys(self.decoders, images))
     status, out, _ = invert("predict", photograph(tmp_path / "photo.png"), *options)
     assert status == 0
     metrics = json.loads((tmp_path / "out" / "photo" / "metrics.json").read_text())
@@ -165,6 +165,8 @@ def test_exact_reconstruction_is_null_in_json(
         (["--size", "big"], 2, "'big' is neither a number of pixels nor 'full'"),
         (["--size", "0"], 2, "'0' is neither a number of pixels nor 'full'"),
         (["--sise", "3"], 2, "--size"),
+        (["--tile", "100"], 2, "100 is not a multiple of 32"),
+        (["--tile", "0"], 2, "0 is not a multiple of 32"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -205,6 +207,16 @@ def test_ctrl_c_keeps_what_is_done(options: list[str], tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "out" / "metrics.csv").open()))
     assert 1 <= len(rows) < 200
     assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_tiles_change_nothing_and_are_reported(invert: Run, options: list[str], tmp_path: Path) -> None:
+    source = photograph(tmp_path / "photo.png", 150, 70)
+    whole, tiled = tmp_path / "out" / "photo" / "relu2_1.png", tmp_path / "tiled" / "photo" / "relu2_1.png"
+    assert invert("predict", source, *options).status == 0
+    status, _, err = invert("predict", source, *options, "--tile", "64", "--output-dir", tmp_path / "tiled")
+    assert status == 0
+    assert err.splitlines() == [f"photo.png: tile {number} of 6" for number in range(1, 7)]
+    assert whole.read_bytes() == tiled.read_bytes()
 
 
 def feature_distance(reconstruction: Path, source: Path, layer: str) -> float:

@@ -7,8 +7,8 @@ import pytest
 from skimage.data import data_dir
 from skimage.metrics import peak_signal_noise_ratio
 
-from inverters.checkpoint import load_inverter
 from inverters.images import load_image
+from inverters.inverter import load_inverter
 from inverters.layers import GATYS_LAYERS
 
 MEASURED = {"relu1_2": 43.5, "relu2_2": 35.5, "relu3_2": 30.7, "relu4_2": 26.7, "relu5_2": 19.1}  # in dB
