@@ -2,10 +2,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 PHOTOGRAPH = $$($(BIN)/python -c "import skimage; print(skimage.__path__[0] + '/data/astronaut.png')")
 
-.PHONY: demo test
+.PHONY: bench cards demo test
 
 demo: .venv/installed
 	$(BIN)/invert predict "$(PHOTOGRAPH)"
+
+cards: .venv/installed
+	$(BIN)/invert cards "$(PHOTOGRAPH)"
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/inversion.py
+	$(BIN)/python benchmarks/prediction.py
+	$(BIN)/python benchmarks/training.py --data "$(dir $(PHOTOGRAPH))"
 
 test: .venv/installed
 	$(BIN)/ruff check

@@ -303,6 +303,20 @@ def evaluate(
     print(f"wrote {output_dir / 'report.md'}")
 
 
+@app.command()
+def cards(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photograph to show the decoders on.")],
+    encoder: Encoder = "vgg19",
+    weights: Weights = "original",
+    checkpoints: Checkpoints = None,
+) -> None:
+    """Write the README.md of a folder of decoders: tables from their cards, and pictures."""
+    layer_table(encoder)
+    from inverters.cards import write_cards
+
+    print(f"wrote {write_cards(image, checkpoints, encoder, weights)}")
+
+
 def _progress_bar() -> Progress:
     return Progress(
         BarColumn(),

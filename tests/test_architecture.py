@@ -22,7 +22,7 @@ ROWS = {
     **dict.fromkeys(["module", "optimization", "photographs", "plots", "progress", "report"], 3),
     "inverter": 3.3,  # from `checkpoint`
     "methods": 3.5,  # what `evaluation` compares: decoders (`inverter`) and `optimization`
-    **dict.fromkeys(["evaluation", "prediction", "tables", "training"], 4),
+    **dict.fromkeys(["cards", "evaluation", "prediction", "tables", "training"], 4),
     "cli": 5,
 }
 SHELL = {"__init__", "__main__"}  # they hand on names, or run the command line

@@ -1,0 +1,64 @@
+"""`invert predict` as a process: how long it takes to start, and what a large photograph costs.
+
+python benchmarks/prediction.py
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import skimage.data
+from PIL import Image
+from record import record
+
+SIZES = ((1000, 750), (2000, 1500), (4000, 3000))  # width, height
+PREDICT = ("-m", "inverters", "predict")
+
+
+def run(*arguments: str) -> tuple[float, float]:
+    """Seconds, and the peak of memory in GB, of a Python process with these arguments."""
+    started = perf_counter()
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os_wait(process)
+    if status:
+        raise SystemExit(f"{' '.join(arguments)} failed")
+    return perf_counter() - started, usage.ru_maxrss * 1024 / 1e9
+
+
+def os_wait(process: subprocess.Popen[bytes]) -> tuple[int, int, resource.struct_rusage]:
+    """The process's own usage, where `getrusage` has only the largest of all children's."""
+    import os
+
+    return os.wait4(process.pid, 0)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        photograph = Path(skimage.data.__path__[0]) / "astronaut.png"
+        output = ("--output-dir", str(Path(folder) / "out"))
+        imports = median(run("-c", "import torch, torchvision")[0] for _ in range(5))
+        whole = median(run(*PREDICT, str(photograph), *output)[0] for _ in range(5))
+        record(
+            "startup",
+            [
+                {"process": "import torch, torchvision", "s": imports, "× import": 1.0},
+                {"process": "invert predict, 512×512, all layers", "s": whole, "× import": whole / imports},
+            ],
+        )
+        rows = []
+        for width, height in SIZES:
+            large = Path(folder) / f"{width}.png"
+            Image.fromarray(np.asarray(Image.open(photograph).resize((width, height)))).save(large)
+            took, memory = run(*PREDICT, str(large), *output, "--size", "full")
+            pixels = width * height / 1e6
+            rows.append({"image": f"{width}×{height}", "s": took, "s per megapixel": took / pixels, "peak GB": memory})
+        record("large", rows)
+
+
+if __name__ == "__main__":
+    main()

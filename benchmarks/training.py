@@ -1,0 +1,85 @@
+"""What a training step of configs/vgg19.yaml waits for: data, encoder, decoders; and the loader's own pace.
+
+python benchmarks/training.py --data photographs [--workers 1 2]
+"""
+
+import argparse
+import time
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import torch
+from record import record, seconds
+
+from inverters.config import load_config
+from inverters.data import ImageDataModule
+from inverters.devices import find_device, has_fast_bfloat16
+from inverters.encoder import VGGEncoder
+from inverters.module import InversionModule
+
+CONFIG = Path(__file__).parents[1] / "configs" / "vgg19.yaml"
+STEPS = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    arguments = parser.parse_args()
+    device = find_device("auto")
+    fast = has_fast_bfloat16(device)
+    rows = []
+    for workers in arguments.workers:
+        sources = [f"data.train={arguments.data}", f"data.validation={arguments.data}", "data.validation_limit=1"]
+        config = load_config(CONFIG, [*sources, f"data.workers={workers}"])
+        data = ImageDataModule(config.data, config.trainer.steps, config.seed)
+        data.setup()
+        module = InversionModule(config, VGGEncoder(config.layers)).to(device)
+        module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+        optimizer = module.configure_optimizers()["optimizer"]  # type: ignore[index, call-overload]
+        batch = config.data.batch_size
+
+        loader = iter(data.train_dataloader())
+        next(loader)
+        started = perf_counter()
+        batches = list(islice(loader, STEPS))
+        alone = (perf_counter() - started) / STEPS
+
+        def encode(images: torch.Tensor) -> None:
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
+                module.encoder(images)  # noqa: B023
+
+        def step(images: torch.Tensor) -> None:
+            optimizer.zero_grad()  # noqa: B023
+            with torch.autocast(device.type, torch.bfloat16, enabled=fast):
+                loss = module.training_step(images, 0)  # noqa: B023
+            loss.backward()
+            optimizer.step()  # noqa: B023
+
+        images = batches[0].to(device).contiguous(memory_format=torch.channels_last)
+        encoding, whole = seconds(lambda: encode(images)), seconds(lambda: step(images))  # noqa: B023
+        waits, starts = [], time.monotonic()
+        for _ in range(STEPS):
+            began = perf_counter()
+            images = next(loader).to(device)
+            waits.append(perf_counter() - began)
+            step(images)
+        pace = (time.monotonic() - starts) / STEPS
+        rows.append(
+            {
+                "workers": workers,
+                "loader alone, images/s": batch / alone,
+                "encoder alone, images/s": batch / encoding,
+                "training, images/s": batch / pace,
+                "wait for data, ms": 1000 * median(waits),
+                "encoder, ms": 1000 * encoding,
+                "decoders, ms": 1000 * (whole - encoding),
+            }
+        )
+    record("training", rows)
+
+
+if __name__ == "__main__":
+    main()

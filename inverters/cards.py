@@ -1,0 +1,97 @@
+"""`invert cards`: a page that shows what published decoders are and can do, from their own cards."""
+
+from io import BytesIO
+from pathlib import Path
+
+from inverters.checkpoint import (
+    DECODERS,
+    MODEL_FILE,
+    DecoderCard,
+    decoders_at_hand,
+    find_checkpoints,
+    folder_name,
+)
+from inverters.errors import CheckpointError
+from inverters.figures import depth_strip
+from inverters.files import write_whole
+from inverters.images import load_image, resize_shorter_side
+from inverters.inverter import load_inverter
+from inverters.layers import layer_table
+from inverters.metrics import peak_signal_noise_ratio
+from inverters.weights import weights_label
+
+PAGE = "README.md"
+SHORTER_SIDE = 512  # pixels of the photograph that is shown
+OBJECTIVES = {
+    "pixel": "Trained for a small mean squared error of the pixels.",
+    "linear": "The best linear map from a neighbourhood of features to pixels, in closed form.",
+}
+INTRODUCTION = """PSNR is the mean over the validation photographs, as each decoder's `config.json` has it; under the
+pictures it is that of the picture. The features of a place are computed from the receptive field, and decoded within
+the reach. This page is written by `invert cards`.
+"""
+HEADER = (
+    "| decoder | PSNR | size | parameters | receptive field | reach | made of | crops seen |",
+    "|---|---:|---:|---:|---:|---:|---|---:|",
+)
+
+
+def write_cards(
+    image: Path, checkpoints: Path | None = None, encoder: str = "vgg19", weights: str = "original"
+) -> Path:
+    """Writes `README.md` into the folder of decoders: a table of them for each objective, and a picture made by them.
+
+    Args:
+        image: the photograph of the pictures, which are written as `<encoder>-<weights>/<objective>.png`.
+        checkpoints: a folder of published decoders; None looks where `find_checkpoints` says.
+        encoder, weights: whose decoders; see `VGGEncoder`.
+
+    Returns:
+        The page.
+
+    Raises:
+        CheckpointError: there are none, or one is damaged.
+        ImageError: the image cannot be read.
+        WeightsError, UnknownNameError: see `VGGEncoder`.
+        OutputError: the folder cannot be written.
+    """
+    root = find_checkpoints(checkpoints)
+    folder = root / f"{encoder}-{weights_label(weights)}"
+    original = resize_shorter_side(load_image(image), SHORTER_SIDE)
+    sections = []
+    for objective, purpose in OBJECTIVES.items():
+        if not (cards := decoders_at_hand(root, encoder, weights, objective)):
+            continue
+        inverter = load_inverter(None, encoder, weights, root, objective=objective)
+        preds = {layer: batch[0].cpu() for layer, batch in inverter.reconstruct(original[None]).items()}
+        psnr = {layer: float(peak_signal_noise_ratio(one[None], original[None])) for layer, one in preds.items()}
+        picture = BytesIO()
+        depth_strip(original, preds, psnr).save(picture, "PNG", optimize=True)
+        write_whole(folder / f"{objective}.png", picture.getvalue())
+        rows = [_row(card, folder) for card in cards.values()]
+        caption = f"![{image.stem} from each layer]({folder.name}/{objective}.png)"
+        sections.append("\n".join([f"## {objective}\n", f"{purpose}\n", *HEADER, *rows, "", caption, ""]))
+    if not sections:
+        raise CheckpointError(f"no decoders under {folder}: train some with `invert train`")
+    write_whole(root / PAGE, "\n".join([f"# Decoders of {folder.name}\n", INTRODUCTION, *sections]))
+    return root / PAGE
+
+
+def _row(card: DecoderCard, folder: Path) -> str:
+    name = folder_name(card.layer, card.objective)
+    layer = layer_table(card.encoder)[card.layer]
+    decoder = DECODERS[card.objective](card.layer, card.encoder, **card.decoder)
+    size = (folder / name / MODEL_FILE).stat().st_size / 1e6
+    parameters = sum(parameter.numel() for parameter in decoder.parameters()) / 1e6
+    made_of = ", ".join(f"{key} {value}" for key, value in card.decoder.items())
+    cells = (
+        f"`{name}`",
+        f"{card.metrics['psnr']:.2f} dB",
+        f"{size:.1f} MB",
+        f"{parameters:.2f} M",
+        f"{layer.receptive_field} px",
+        f"{decoder.reach} px",
+        made_of,
+        f"{card.steps * card.data['batch_size']:,}",
+    )
+    return f"| {' | '.join(cells)} |"
