@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from inverters.errors import InverterError
-from inverters.layers import INPUT_MULTIPLE, find_layers, layer_table
+from inverters.layers import INPUT_MULTIPLE, find_layers, layer_table, network
 from inverters.presets import find_preset
 from inverters.tables import decibels, image_table, layer_rows, method_table
 
@@ -238,6 +238,15 @@ def layers(
     check_weights(encoder, weights)
     cards = decoders_at_hand(find_checkpoints(checkpoints), encoder, weights)
     output.print(layer_rows(table, {name: card.metrics.get("psnr") for name, card in cards.items()}))
+
+
+@app.command()
+def download_weights(encoder: Encoder = "vgg19", weights: Weights = "IMAGENET1K_V1") -> None:
+    """Fetch an encoder's weights beforehand, for machines without a network."""
+    from inverters.weights import load_weights
+
+    load_weights(encoder, weights, depth=len(network(encoder)))
+    print(f"{weights} of {encoder} is at hand")
 
 
 @app.command()

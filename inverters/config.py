@@ -146,9 +146,12 @@ class TrainerConfig(Section):
     steps: PositiveInt
     validate_every: PositiveInt = 500
     checkpoint_every: PositiveInt = 500
+    checkpoint_minutes: Positive = 15.0
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: PositiveInt | None = None
+    num_nodes: PositiveInt = 1
+    strategy: Literal["auto", "ddp"] = "auto"
 
 
 class TrainConfig(Section):

@@ -126,15 +126,19 @@ class InversionModule(pl.LightningModule):
             "steps are kept; train anew with a lower optimizer.learning_rate, in another --output-dir"
         )
 
+    def learning_rates(self) -> dict[str, float]:
+        """The largest that each layer's decoder is trained at."""
+        rate = self.config.optimizer.learning_rate
+        return {
+            layer: rate * LEARNING_RATE_WIDTH / decoder.stages[0][0]  # type: ignore[index, misc]
+            for layer, decoder in self.decoders.items()
+        }
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         settings, steps = self.config.optimizer, self.config.trainer.steps
         groups = [
-            {
-                "name": layer,
-                "params": list(decoder.parameters()),
-                "lr": settings.learning_rate * LEARNING_RATE_WIDTH / decoder.stages[0][0],  # type: ignore[index]
-            }
-            for layer, decoder in self.decoders.items()
+            {"name": layer, "params": list(self.decoders[layer].parameters()), "lr": rate}
+            for layer, rate in self.learning_rates().items()
         ]
         optimizer: Optimizer
         if settings.algorithm == "muon":

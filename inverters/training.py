@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
@@ -12,6 +13,7 @@ import torch
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar, WeightAveraging
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from inverters.checkpoint import DecoderCard, publish_decoder
@@ -22,16 +24,17 @@ from inverters.devices import find_device, has_fast_bfloat16
 from inverters.encoder import VGGEncoder
 from inverters.errors import DataError, TrainingError, first_line
 from inverters.files import make_folder
+from inverters.interruption import STOPPED, StopWhenAsked, WholeCheckpoints
 from inverters.inverter import Inverter
 from inverters.linear import fit_linear_decoders
 from inverters.metrics import peak_signal_noise_ratio
 from inverters.module import InversionModule
 from inverters.progress import PlainProgress, quieten, watched
 
-STATISTICS_BATCHES = 8
+STATISTICS_IMAGES = 64
 MAY_CHANGE = {  # between the parts of a resumed run, since the result does not depend on it
     *("data.validation", "data.validation_split", "data.validation_limit", "data.workers"),
-    *("trainer.validate_every", "trainer.checkpoint_every", "trainer.accelerator", "trainer.devices"),
+    *("trainer.validate_every", "trainer.checkpoint_every", "trainer.accelerator", "trainer.checkpoint_minutes"),
 }
 VERSIONED = ("inverters", "torch", "torchvision", "pytorch-lightning", "datasets")
 
@@ -108,9 +111,12 @@ def _descend(
     """Decoders trained by gradient descent, and their validation PSNR in dB; none but on rank zero."""
     module = InversionModule(config, encoder)
     if state is None:
-        module.fit_statistics(data.first_batches(STATISTICS_BATCHES))
+        module.fit_statistics(data.first_images(STATISTICS_IMAGES))
 
     trainer = _trainer(config, output_dir, state["global_step"] if state else 0)
+    images = trainer.world_size * config.data.batch_size
+    rates = "  ".join(f"{layer} {rate:.2g}" for layer, rate in module.learning_rates().items())
+    rank_zero_info(f"{images} images a step on {trainer.world_size} devices; learning rates: {rates}")
     if state and state["global_step"] >= config.trainer.steps:  # it ended between training and publishing
         module.load_state_dict(state["state_dict"])
     else:
@@ -135,7 +141,8 @@ def _read_state(path: Path, config: TrainConfig) -> dict[str, Any]:
     except Exception as error:  # what a damaged file raises depends on where it is damaged
         raise TrainingError(f"cannot resume from {path}: {first_line(error)}") from None
     before, now = _flatten(saved.model_dump()), _flatten(config.model_dump())
-    if changed := [key for key in now if key not in MAY_CHANGE and now[key] != before[key]]:
+    decisive = now.keys() - MAY_CHANGE | ({"data.workers"} if config.data.streaming else set())
+    if changed := [key for key in now if key in decisive and now[key] != before[key]]:
         changes = ", ".join(f"{key} (was {before[key]!r}, is {now[key]!r})" for key in changed)
         raise TrainingError(f"the run in {path.parents[1]} cannot be resumed with another configuration: {changes}")
     return state
@@ -154,6 +161,9 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _fit(trainer: pl.Trainer, module: InversionModule, data: ImageDataModule, last: Path | None) -> None:
     try:
         trainer.fit(module, data, ckpt_path=last, weights_only=True if last else None)
+    except SIGTERMException:
+        rank_zero_info(f"stopped at step {trainer.global_step}; continue with --resume")
+        sys.exit(STOPPED)
     except SystemExit:
         if trainer.interrupted:  # Lightning's answer to Ctrl-C
             raise KeyboardInterrupt from None
@@ -168,6 +178,9 @@ def _trainer(config: TrainConfig, output_dir: Path, first_step: int) -> pl.Train
     return pl.Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices or ("auto" if settings.accelerator != "cpu" else 1),
+        num_nodes=settings.num_nodes,
+        strategy=settings.strategy,
+        plugins=[WholeCheckpoints()],
         precision=_precision(settings.precision, settings.accelerator),
         max_steps=settings.steps,
         max_epochs=-1,
@@ -179,6 +192,7 @@ def _trainer(config: TrainConfig, output_dir: Path, first_step: int) -> pl.Train
         logger=[TensorBoardLogger(logs, name="", version=""), csv],
         callbacks=[
             WeightAveraging(avg_fn=_warmed_up_average(config.optimizer.ema_decay)),
+            StopWhenAsked(output_dir / "state" / "last.ckpt"),
             ModelCheckpoint(
                 output_dir / "state",
                 filename="best",
@@ -190,6 +204,12 @@ def _trainer(config: TrainConfig, output_dir: Path, first_step: int) -> pl.Train
                 output_dir / "state",
                 filename="last",
                 every_n_train_steps=settings.checkpoint_every,
+                enable_version_counter=False,
+            ),
+            ModelCheckpoint(
+                output_dir / "state",
+                filename="last",
+                train_time_interval=timedelta(minutes=settings.checkpoint_minutes),
                 enable_version_counter=False,
             ),
             LearningRateMonitor("step"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 
 from inverters.errors import WeightsError, first_line, unknown_name
@@ -122,10 +123,14 @@ def _from_torchvision(encoder: str, weights: str) -> tuple[State, Preprocessing]
     from torchvision.models import get_model_weights
 
     entry = get_model_weights(encoder)[weights]
-    file = Path(torch.hub.get_dir()) / "checkpoints" / entry.url.rsplit("/", 1)[-1]
+    hub = Path(torch.hub.get_dir())
+    file = hub / "checkpoints" / entry.url.rsplit("/", 1)[-1]
     try:
-        bar = sys.stderr.isatty()
-        state = _features(entry.get_state_dict(progress=bar, check_hash=True, weights_only=True, map_location="cpu"))
+        hub.mkdir(parents=True, exist_ok=True)
+        with FileLock(hub / f"{file.name}.lock"):  # of several processes one downloads, and the others wait
+            bar = sys.stderr.isatty()
+            whole = entry.get_state_dict(progress=bar, check_hash=True, weights_only=True, map_location="cpu")
+        state = _features(whole)
     except Exception as error:  # urllib, ssl, zip and pickle errors: all mean that the file is not to be had
         if file.exists():
             raise WeightsError(f"{file} is damaged: {_reason(error)}. Delete it, to have it downloaded again") from None

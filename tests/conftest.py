@@ -1,14 +1,19 @@
 """What several test files need: a tiny encoder's published decoders, and a way to run the command line."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
+import yaml
+from PIL import Image
 
 from inverters.checkpoint import DecoderCard, publish_decoder
 from inverters.cli import main
+from inverters.config import TrainConfig
 from inverters.decoder import FeatureDecoder
 from inverters.encoder import VGGEncoder
 
@@ -61,3 +66,60 @@ def invert(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 @pytest.fixture
 def tiny_checkpoints(tmp_path: Path) -> Path:
     return publish_tiny(tmp_path / "tiny-checkpoints")
+
+
+# --- tiny training runs ---
+
+Change = dict[str, Any]
+
+
+def photographs(folder: Path, count: int, seed: int = 0) -> Path:
+    """Smooth coloured waves, 40×48."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:40, :48]
+    for number in range(count):
+        a, b, c = random.uniform(0.05, 0.3, (3, 3, 1, 1))
+        waves = 127 + 120 * np.sin(a * x + b * y + 20 * c)
+        Image.fromarray(waves.astype(np.uint8).transpose(1, 2, 0)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., Change]:
+    """The values of a tiny run's configuration, with changes such as `trainer={"steps": 3}`."""
+
+    def made(**changes: Any) -> Change:
+        values: Change = {
+            "encoder": {"weights": "random"},
+            "layers": ["relu1_1", "relu2_1"],
+            "decoder": {"stages": {1: [[4, 1]], 2: [[6, 1]], 4: [[4, 1]]}},
+            "data": {
+                "train": str(photographs(tmp_path / "train", 5)),
+                "validation": str(photographs(tmp_path / "validation", 2, seed=1)),
+                "crop_size": 32,
+                "batch_size": 2,
+                "workers": 0,
+            },
+            "optimizer": {"warmup_steps": 2, "ema_decay": 0.9},
+            "trainer": {"steps": 8, "validate_every": 3, "checkpoint_every": 4, "accelerator": "cpu"},
+        }
+        for section, change in changes.items():
+            values[section] = values[section] | change if isinstance(change, dict) and section in values else change
+        return values
+
+    return made
+
+
+@pytest.fixture
+def config(settings: Callable[..., Change]) -> Callable[..., TrainConfig]:
+    return lambda **changes: TrainConfig.model_validate(settings(**changes))
+
+
+def written(path: Path, values: Change) -> Path:
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def command(path: Path, output: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "inverters", "train", str(path), "--output-dir", str(output), *options]

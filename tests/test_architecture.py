@@ -16,10 +16,11 @@ PACKAGE = Path(inverters.__file__).parent
 ROWS = {
     "errors": -1,  # which every module may import, those of row 0 too
     **dict.fromkeys(["files", "layers"], 0),
-    **dict.fromkeys(["config", "devices", "images", "losses", "tiles", "weights"], 1),
+    **dict.fromkeys(["config", "devices", "images", "interruption", "losses", "tiles", "weights"], 1),
     **dict.fromkeys(["decoder", "encoder", "metrics", "presets", "results", "sources"], 2),
-    **dict.fromkeys(["checkpoint", "data", "figures", "linear", "measurement"], 3),
+    **dict.fromkeys(["checkpoint", "crops", "figures", "linear", "measurement"], 3),
     **dict.fromkeys(["module", "optimization", "photographs", "plots", "progress", "report"], 3),
+    "data": 3.3,  # from `crops`
     "inverter": 3.3,  # from `checkpoint`
     "methods": 3.5,  # what `evaluation` compares: decoders (`inverter`) and `optimization`
     **dict.fromkeys(["cards", "evaluation", "prediction", "tables", "training"], 4),

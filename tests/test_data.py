@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from inverters.config import DataConfig
-from inverters.data import ImageDataModule, ShuffledDraws, crop_randomly
+from inverters.crops import ShuffledDraws, crop_randomly
+from inverters.data import ImageDataModule
 from inverters.errors import DataError, ImageError
 from inverters.sources import open_images, read_image
 
@@ -86,28 +87,41 @@ def values_of(batches: list[torch.Tensor]) -> list[int]:
 
 
 def test_draws_are_one_permutation_after_the_other_and_go_on_anywhere() -> None:
-    draws = list(ShuffledDraws(size=5, total=13, start=0, seed=3))
+    draws = list(ShuffledDraws(size=5, steps=13, first=0, seed=3, batch_size=1))
     assert [sample for sample, _ in draws] == list(range(13))
     first, second = ([index for _, index in draws[start : start + 5]] for start in (0, 5))
     assert sorted(first) == sorted(second) == list(range(5))
     assert first != second
     assert len({index for _, index in draws[10:]}) == 3
     for start in (0, 4, 5, 12, 13):
-        assert list(ShuffledDraws(5, 13, start, 3)) == draws[start:]
-    assert [index for _, index in ShuffledDraws(5, 13, 0, 4)] != [index for _, index in draws]
+        assert list(ShuffledDraws(5, 13, start, 3, 1)) == draws[start:]
+    assert [index for _, index in ShuffledDraws(5, 13, 0, 4, 1)] != [index for _, index in draws]
 
 
 def test_batches_do_not_depend_on_workers_or_on_where_a_run_goes_on(tmp_path: Path) -> None:
     folder = noise(tmp_path / "photos", 5)
-    whole = list(module(folder)._train_loader())
+    whole = list(module(folder).train_dataloader())
     assert len(whole) == 6
     assert len({batch.sum().item() for batch in whole}) == 6
     for workers in (1, 2):
-        assert all(map(torch.equal, whole, module(folder, workers=workers)._train_loader()))
-    rest = list(module(folder, workers=1)._train_loader(start=4 * 2))
+        assert all(map(torch.equal, whole, module(folder, workers=workers).train_dataloader()))
+    rest = list(module(folder, workers=1)._train_loader(4, 6))
     assert len(rest) == 2
     assert all(map(torch.equal, whole[4:], rest))
-    assert all(map(torch.equal, whole[:3], module(folder).first_batches(3)))
+    for count in (5, 12, 64):  # more than a run sees as well
+        first = torch.cat(module(folder).first_images(count))
+        assert len(first) == count
+        assert torch.equal(first[:12], torch.cat(whole)[:count])
+
+
+@pytest.mark.parametrize(("ranks", "batch_size"), [(2, 3), (3, 2)])
+def test_processes_share_what_one_would_see(ranks: int, batch_size: int) -> None:
+    alone = list(ShuffledDraws(size=7, steps=5, first=1, seed=3, batch_size=6))
+    shares = [list(ShuffledDraws(7, 5, 1, 3, batch_size, rank, ranks)) for rank in range(ranks)]
+    for step in range(4):
+        together = [draw for share in shares for draw in share[step * batch_size : (step + 1) * batch_size]]
+        assert together == alone[step * 6 : (step + 1) * 6]
+    assert all(len(share) == 4 * batch_size for share in shares)
 
 
 def test_a_crop_is_a_window_of_its_image_mirrored_half_of_the_time() -> None:
@@ -155,7 +169,7 @@ def test_crops_are_of_the_resized_image() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stream_shows_every_image_once_an_epoch(tmp_path: Path, workers: int) -> None:
     data = module(greys(tmp_path / "photos", 12), streaming=True, workers=workers, batch_size=3, shuffle_buffer=4)
-    batches = list(itertools.islice(data._train_loader(), 8))
+    batches = list(itertools.islice(data.train_dataloader(), 8))
     epochs = [values_of(batches[:4]), values_of(batches[4:])]
     assert [sorted(epoch) for epoch in epochs] == [list(range(1, 13))] * 2
     assert epochs[0] != epochs[1]
@@ -165,14 +179,40 @@ def test_a_stream_shows_every_image_once_an_epoch(tmp_path: Path, workers: int) 
 def test_a_stream_of_fewer_shards_than_workers_shows_all(tmp_path: Path) -> None:
     path = parquet(tmp_path / "one.parquet", [encoded(value) for value in (1, 2, 3, 4)])
     data = module(path, streaming=True, workers=2, image_column="photo")
-    assert sorted(values_of(list(itertools.islice(data._train_loader(), 2)))) == [1, 2, 3, 4]
+    assert sorted(values_of(list(itertools.islice(data.train_dataloader(), 2)))) == [1, 2, 3, 4]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize(("workers", "shards"), [(0, 2), (2, 4), (3, 2)])
+def test_a_stream_goes_on_anywhere(tmp_path: Path, workers: int, shards: int) -> None:
+    random = np.random.default_rng(0)
+    for shard in range(shards):
+        cells: list[bytes | None] = [encoded(random.integers(0, 256, (40, 36, 3), dtype=np.uint8)) for _ in range(5)]
+        cells[2] = b"damaged"
+        parquet(tmp_path / f"{shard}.parquet", cells)
+    options = {"streaming": True, "workers": workers, "image_column": "photo", "shuffle_buffer": 3}
+
+    def batches(first: int) -> list[torch.Tensor]:
+        data = module(tmp_path / "?.parquet", tmp_path / "0.parquet", steps=25, **options)
+        return list(itertools.islice(data._train_loader(first, 25), 25 - first))
+
+    whole = batches(0)
+    assert len({batch.sum().item() for batch in whole}) == 25
+    for first in (1, 2, 7, 20):
+        assert all(map(torch.equal, whole[first:], batches(first)))
+
+
+def test_processes_share_a_stream(tmp_path: Path) -> None:
+    data = module(greys(tmp_path / "photos", 8), streaming=True, shuffle_buffer=4)
+    shares = [values_of(list(itertools.islice(data._train_loader(0, 2, rank, 2), 2))) for rank in (0, 1)]
+    assert sorted(shares[0] + shares[1]) == list(range(1, 9))
 
 
 def test_a_stream_goes_on_where_one_worker_finds_nothing(tmp_path: Path) -> None:
     folder = greys(tmp_path / "photos", 2)
     (folder / "002.png").write_bytes(b"damaged")
     data = module(folder, streaming=True, workers=2, validation=folder)
-    assert values_of(list(itertools.islice(data._train_loader(), 3))) == [1] * 6
+    assert values_of(list(itertools.islice(data.train_dataloader(), 3))) == [1] * 6
     assert data.train.unreadable.sum() == 1
 
 
@@ -188,7 +228,7 @@ def test_unreadable_images_are_passed_over_and_counted_once(tmp_path: Path, work
     validation = greys(tmp_path / "validation", 2, first=3)
     (validation / "004.png").write_bytes(b"")
     data = module(folder, validation, steps=20, workers=workers, streaming=streaming)
-    for loader in (data._train_loader(), data._train_loader(), data.val_dataloader(), data.val_dataloader()):
+    for loader in (data.train_dataloader(), data.train_dataloader(), data.val_dataloader(), data.val_dataloader()):
         seen = values_of(list(itertools.islice(loader, 20)))
         assert set(seen) <= {1, 3, 4, 6}
     data.setup("validate")  # Lightning's trainer.validate asks for it
@@ -198,10 +238,10 @@ def test_unreadable_images_are_passed_over_and_counted_once(tmp_path: Path, work
 def test_a_replaced_image_keeps_the_crops_of_the_others(tmp_path: Path) -> None:
     folder = noise(tmp_path / "photos", 4)
     whole = module(folder)
-    before = list(whole._train_loader())
+    before = list(whole.train_dataloader())
     (folder / "1.png").write_bytes(b"damaged")
-    after = list(module(folder, validation=folder)._train_loader())
-    indices = [index for _, index in ShuffledDraws(4, 12, 0, 7)]
+    after = list(module(folder, validation=folder).train_dataloader())
+    indices = [index for _, index in ShuffledDraws(4, 12, 0, 7, 1)]
     pairs = zip(indices, torch.cat(before), torch.cat(after), strict=True)
     assert [index for index, old, new in pairs if not torch.equal(old, new)] == [1, 1, 1]
 
@@ -214,7 +254,7 @@ def test_a_set_without_a_readable_image_is_an_error(tmp_path: Path, workers: int
         path.write_bytes(b"damaged")
     data = module(folder, greys(tmp_path / "validation", 1), workers=workers, streaming=streaming)
     with pytest.raises(DataError, match=r"none of the 4 images in .*photos can be read"):
-        data.first_batches(1)
+        data.first_images(1)
     with pytest.raises(DataError, match=r"none of the 4 images in .*photos can be read"):
         module(greys(tmp_path / "other", 1), folder)
 
@@ -326,7 +366,7 @@ def test_webdataset(tmp_path: Path, streaming: bool) -> None:
 def test_a_row_without_an_image_is_unreadable(tmp_path: Path, streaming: bool) -> None:
     path = parquet(tmp_path / "a.parquet", [encoded(1), None, encoded(2)])
     data = module(path, image_column="photo", streaming=streaming)
-    assert set(values_of(list(itertools.islice(data._train_loader(), 6)))) == {1, 2}
+    assert set(values_of(list(itertools.islice(data.train_dataloader(), 6)))) == {1, 2}
     assert data.train.unreadable.sum() == 1
 
 
@@ -403,7 +443,7 @@ def test_a_shard_that_is_damaged_behind_its_first_rows(tmp_path: Path, workers: 
     config = {"image_column": "photo", "streaming": True, "workers": workers, "shuffle_buffer": 1}
     data = module(tmp_path / "?.parquet", first, steps=9, **config)
     with pytest.raises(DataError, match=r"cannot read .*\?\.parquet: \S+"):
-        data.first_batches(9)
+        data.first_images(18)
 
 
 def test_the_seed_decides_the_order(tmp_path: Path) -> None:
@@ -412,6 +452,6 @@ def test_the_seed_decides_the_order(tmp_path: Path) -> None:
     for seed in (0, 0, 1):
         data = ImageDataModule(module(folder).config, steps=4, seed=seed)
         data.setup()
-        orders.append(values_of(list(data._train_loader())))
+        orders.append(values_of(list(data.train_dataloader())))
     assert orders[0] == orders[1] != orders[2]
     assert Counter(orders[0]) == Counter(range(1, 9))

@@ -2,7 +2,8 @@ import hashlib
 import http.server
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 import torchvision
+from conftest import Outcome
 from torch import Tensor, nn
 
 from inverters import weights as weights_module
@@ -344,6 +346,7 @@ class Web:
 
     def __init__(self, folder: Path, address: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.address, self.cache, self.monkeypatch = folder, address, cache, monkeypatch
+        self.requests = 0
 
     def offer(self, state: Any, digest: str | None = None) -> str:
         """Puts the weights on the web; returns the file's name, which holds the hash that the content should have."""
@@ -362,7 +365,7 @@ class Web:
 def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
-            pass
+            offered.requests += 1
 
     (tmp_path / "web").mkdir()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
@@ -371,7 +374,8 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
         thread = Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         address = f"http://127.0.0.1:{server.server_port}"
-        yield Web(tmp_path / "web", address, tmp_path / "cache" / "hub" / "checkpoints", monkeypatch)
+        offered = Web(tmp_path / "web", address, tmp_path / "cache" / "hub" / "checkpoints", monkeypatch)
+        yield offered
         server.shutdown()
         thread.join()
 
@@ -386,6 +390,25 @@ def test_torchvisions_weights_are_downloaded_once(web: Web) -> None:
     assert (web.cache / name).is_file()
     (web.folder / name).unlink()
     assert_same(VGGEncoder(["relu1_2"], weights="IMAGENET1K_V1")(photographs())["relu1_2"], expected)
+
+
+def test_of_several_processes_one_downloads(web: Web) -> None:
+    web.offer(shallow_state("features."))
+    with ThreadPoolExecutor(4) as threads:
+        encoders = list(threads.map(lambda _: VGGEncoder(["relu1_2"], weights="IMAGENET1K_V1"), range(4)))
+    assert len({encoder.fingerprint("relu1_2") for encoder in encoders}) == 1
+    assert web.requests == 1
+
+
+def test_weights_are_downloaded_beforehand(web: Web, invert: Callable[..., Outcome]) -> None:
+    name = web.offer(shallow_state("features."))
+    for _ in range(2):
+        assert invert("download-weights") == (0, "IMAGENET1K_V1 of vgg19 is at hand\n", "")
+    assert (web.cache / name).is_file()
+    assert web.requests == 1
+    status, _, err = invert("download-weights", "--weights", "IMAGENET1K_V9")
+    assert status == 1
+    assert err.startswith("error: unknown weights of vgg19 'IMAGENET1K_V9': did you mean 'IMAGENET1K_V1'?")
 
 
 def test_a_corrupted_download_is_refused(web: Web) -> None:

@@ -6,17 +6,18 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import Change, command, photographs, written
 from PIL import Image
 from safetensors.torch import load_file
 from skimage.metrics import peak_signal_noise_ratio as skimage_psnr
@@ -40,52 +41,6 @@ def few_threads() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def photographs(folder: Path, count: int, seed: int = 0) -> Path:
-    """Smooth coloured waves, 40×48."""
-    folder.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(seed)
-    y, x = np.mgrid[:40, :48]
-    for number in range(count):
-        a, b, c = random.uniform(0.05, 0.3, (3, 3, 1, 1))
-        waves = 127 + 120 * np.sin(a * x + b * y + 20 * c)
-        Image.fromarray(waves.astype(np.uint8).transpose(1, 2, 0)).save(folder / f"{number}.png")
-    return folder
-
-
-Change = dict[str, Any]
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> Callable[..., Change]:
-    """The values of a tiny run's configuration, with changes such as `trainer={"steps": 3}`."""
-
-    def made(**changes: Any) -> Change:
-        values: Change = {
-            "encoder": {"weights": "random"},
-            "layers": ["relu1_1", "relu2_1"],
-            "decoder": {"stages": {1: [[4, 1]], 2: [[6, 1]], 4: [[4, 1]]}},
-            "data": {
-                "train": str(photographs(tmp_path / "train", 5)),
-                "validation": str(photographs(tmp_path / "validation", 2, seed=1)),
-                "crop_size": 32,
-                "batch_size": 2,
-                "workers": 0,
-            },
-            "optimizer": {"warmup_steps": 2, "ema_decay": 0.9},
-            "trainer": {"steps": 8, "validate_every": 3, "checkpoint_every": 4, "accelerator": "cpu"},
-        }
-        for section, change in changes.items():
-            values[section] = values[section] | change if isinstance(change, dict) and section in values else change
-        return values
-
-    return made
-
-
-@pytest.fixture
-def config(settings: Callable[..., Change]) -> Callable[..., TrainConfig]:
-    return lambda **changes: TrainConfig.model_validate(settings(**changes))
 
 
 @contextlib.contextmanager
@@ -129,11 +84,16 @@ def assert_equal(one: Any, other: Any, where: str = "") -> None:
 # --- resuming ---
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("workers", "streaming"), [(0, False), (1, False), (2, True)])
 def test_a_resumed_run_ends_like_one_that_was_never_interrupted(
-    tmp_path: Path, config: Callable[..., TrainConfig], workers: int
+    tmp_path: Path,
+    config: Callable[..., TrainConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+    streaming: bool,
 ) -> None:
-    run = config(data={"workers": workers})
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)  # 10 s at the end of every stream
+    run = config(data={"workers": workers, "streaming": streaming, "shuffle_buffer": 3})
     with failing_at(99) as all_batches:
         whole = train(run, tmp_path / "whole")
     with failing_at(6), pytest.raises(RuntimeError, match="power cut"):
@@ -374,15 +334,6 @@ def test_images_that_vanish_during_training_are_one_line(
         train(config(data={"workers": 1}, trainer={"steps": 50}), tmp_path)
 
 
-def written(path: Path, values: Change) -> Path:
-    path.write_text(yaml.safe_dump(values))
-    return path
-
-
-def command(path: Path, output: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "inverters", "train", str(path), "--output-dir", str(output), *options]
-
-
 def test_where_there_is_no_terminal_progress_is_plain_lines(tmp_path: Path, settings: Callable[..., Change]) -> None:
     path = written(tmp_path / "run.yaml", settings(data={"workers": 1}, trainer={"steps": 4}))
     done = subprocess.run(command(path, tmp_path / "out"), capture_output=True, text=True, check=True)
@@ -390,6 +341,7 @@ def test_where_there_is_no_terminal_progress_is_plain_lines(tmp_path: Path, sett
     assert done.stdout.splitlines() == [str(folder) for folder in folders]
     number = r"\d+\.\d+"
     patterns = [
+        r"2 images a step on 1 devices; learning rates: relu1_1 0\.016  relu2_1 0\.011",
         rf"step 3  validation PSNR in dB: relu1_1 {number}  relu2_1 {number}  mean {number}",
         rf"step 4/4  {number} images/s  0 min left  loss: relu1_1 {number}  relu2_1 {number}",
         rf"step 4  validation PSNR in dB: relu1_1 {number}  relu2_1 {number}  mean {number}",

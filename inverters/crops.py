@@ -1,0 +1,178 @@
+"""Data sets of crops and of whole images, over the rows that Hugging Face `datasets` reads."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, count
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from datasets.distributed import split_dataset_by_node
+from torch import Tensor
+from torch.utils.data import Dataset, IterableDataset, Sampler
+
+from inverters.config import DataConfig
+from inverters.errors import DataError, ImageError
+from inverters.images import resize_shorter_side
+from inverters.sources import read_image, readable
+
+MOST_WORKERS = 1024
+
+
+class TrainingCrops(Dataset[Tensor]):
+    """Random crops, by (sample number, index). An unreadable image is replaced by the next readable one."""
+
+    def __init__(self, rows: datasets.Dataset, config: DataConfig, seed: int) -> None:
+        self.rows, self.config, self.seed = rows, config, seed
+        self.unreadable = _shared(len(rows), torch.bool)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, draw: tuple[int, int]) -> Tensor:
+        sample, index = draw
+        for candidate in chain(range(index, len(self)), range(index)):
+            try:
+                image = read_image(self.rows[candidate][self.config.image_column])
+            except ImageError:
+                self.unreadable[candidate] = True
+            else:
+                return crop_randomly(image, self.config, self.seed, sample)
+        raise DataError(f"none of the {len(self)} images in {', '.join(self.config.train)} can be read")
+
+
+class StreamedCrops(IterableDataset[Tensor]):
+    """Random crops from a stream, which starts over when it ends. An unreadable image is replaced by the next readable.
+
+    So every row makes one crop, and where a run goes on, rows are passed over without being decoded.
+    """
+
+    def __init__(self, rows: datasets.IterableDataset, config: DataConfig, seed: int) -> None:
+        self.rows, self.config, self.seed = rows, config, seed
+        self.first, self.rank, self.ranks = 0, 0, 1
+        self.unreadable = _shared(MOST_WORKERS, torch.int64)  # a counter for each worker
+        self.barren = _shared(MOST_WORKERS, torch.bool)  # workers that have found no image in a whole epoch
+
+    def begin(self, first: int, rank: int, ranks: int) -> int:
+        """Goes on at step `first`, with this process's part of the stream: its shards, or else every so many rows.
+
+        A loader lets its workers take turns, and begins with the first of them: returns how many batches it gives too
+        much at the start.
+        """
+        self.rank, self.ranks = rank, ranks
+        too_many = first % self._taking_turns()
+        self.first = first - too_many
+        return too_many
+
+    def _taking_turns(self) -> int:
+        """How many workers there are rows for; the others end at once."""
+        return min(max(1, self.config.workers), int(self._epoch(0).num_shards))
+
+    def _epoch(self, epoch: int) -> datasets.IterableDataset:
+        """This process's rows of an epoch. (`set_epoch` would not do: its number is shared by all workers.)"""
+        order = np.random.default_rng([self.seed, epoch])  # also of the shards, and so of who gets them
+        shuffled = self.rows.shuffle(generator=order, buffer_size=self.config.shuffle_buffer)
+        return split_dataset_by_node(shuffled, self.rank, self.ranks)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        worker = torch.utils.data.get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        done = self.first // self._taking_turns() * self.config.batch_size
+        row_number, replaced, unreadable, found = 0, 0, 0, done > 0
+        for epoch in count():
+            before = row_number
+            for row_number, row in enumerate(self._read(self._epoch(epoch)), start=before + 1):
+                if row_number <= done:
+                    continue
+                try:
+                    image = read_image(row[self.config.image_column])
+                except ImageError:
+                    unreadable += epoch == 0
+                    self.unreadable[number] = unreadable
+                    replaced += 1
+                else:
+                    found = True
+                    for crop in range(row_number - 1 - replaced, row_number):
+                        sample = self.rank * workers + number + crop * workers * self.ranks
+                        yield crop_randomly(image, self.config, self.seed, sample)
+                    replaced = 0
+            self.barren[number] = not found
+            if self.barren[:workers].all():
+                raise DataError(
+                    f"none of the {int(self.unreadable.sum())} images in {', '.join(self.config.train)} can be read"
+                )
+            if row_number == before:
+                return  # there are fewer shards than workers
+
+    def _read(self, rows: datasets.IterableDataset) -> Iterator[dict[str, Any]]:
+        iterator = iter(rows)
+        while True:
+            with readable(self.config.train):
+                row = next(iterator, None)
+            if row is None:
+                return
+            yield row
+
+
+class WholeImages(Dataset[Tensor]):
+    """Whole images, 1×3×H×W; 0×3×1×1 where one cannot be read."""
+
+    def __init__(self, rows: datasets.Dataset | Sequence[Mapping[str, Any]], config: DataConfig) -> None:
+        self.rows, self.config = rows, config
+        self.unreadable = _shared(len(self), torch.bool)
+
+    def __len__(self) -> int:
+        return min(len(self.rows), self.config.validation_limit or len(self.rows))
+
+    def __getitem__(self, index: int) -> Tensor:
+        try:
+            image = read_image(self.rows[index][self.config.image_column])
+        except ImageError:
+            self.unreadable[index] = True
+            return torch.empty(0, 3, 1, 1)
+        return (resize_shorter_side(image, self.config.resize) if self.config.resize else image)[None]
+
+
+class ShuffledDraws(Sampler[tuple[int, int]]):
+    """(sample number, index) of what one of `ranks` processes draws in the steps `first` … `steps` − 1.
+
+    Samples are numbered through one shuffled epoch after the other. A step takes the next ranks · batch_size of them;
+    each process a run of batch_size.
+    """
+
+    def __init__(
+        self, size: int, steps: int, first: int, seed: int, batch_size: int, rank: int = 0, ranks: int = 1
+    ) -> None:
+        self.size, self.steps, self.first, self.seed = size, steps, first, seed
+        self.batch_size, self.rank, self.ranks = batch_size, rank, ranks
+
+    def __len__(self) -> int:
+        return self.steps * self.batch_size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        start, stop = (steps * self.batch_size * self.ranks for steps in (self.first, self.steps))
+        for epoch in range(start // self.size, -(-stop // self.size)):
+            for position, index in enumerate(np.random.default_rng([self.seed, epoch]).permutation(self.size)):
+                sample = epoch * self.size + position
+                if start <= sample < stop and sample // self.batch_size % self.ranks == self.rank:
+                    yield sample, int(index)
+
+
+def _shared(size: int, dtype: torch.dtype) -> Tensor:
+    """Zeros that workers write and the parent reads."""
+    return torch.zeros(size, dtype=dtype).share_memory_()  # type: ignore[no-untyped-call, no-any-return]
+
+
+def crop_randomly(image: Tensor, config: DataConfig, seed: int, sample: int) -> Tensor:
+    """A random square of `crop_size` pixels, mirrored half of the time; 3×S×S. A smaller image is enlarged to fit."""
+    if config.resize:
+        image = resize_shorter_side(image, config.resize)
+    size = config.crop_size
+    if min(image.shape[-2:]) < size:
+        image = torch.nn.functional.interpolate(
+            image[None], size=[max(size, side) for side in image.shape[-2:]], mode="bilinear", antialias=True
+        )[0]
+    random = np.random.default_rng([seed, sample])
+    top, left = (random.integers(side - size, endpoint=True) for side in image.shape[-2:])
+    crop = image[:, top : top + size, left : left + size]
+    return crop.flip(-1) if random.random() < 0.5 else crop.contiguous()

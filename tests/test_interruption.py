@@ -1,0 +1,82 @@
+"""A run that is stopped or killed at any moment loses nothing but time."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Change, command, written
+from safetensors.torch import load_file
+
+from inverters.errors import OutputError
+from inverters.interruption import STOPPED, WholeCheckpoints
+
+STEPS = 120
+
+
+def weights(output: Path) -> dict[str, torch.Tensor]:
+    folder = output / "checkpoints" / "vgg19-random"
+    return {
+        f"{layer} {key}": value
+        for layer in ("relu1_1", "relu2_1")
+        for key, value in load_file(folder / layer / "model.safetensors").items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("number", "group"),
+    [(signal.SIGKILL, True), (signal.SIGTERM, True), (signal.SIGUSR1, False)],
+    ids=lambda value: value.name if isinstance(value, signal.Signals) else "group" if value else "process",
+)
+def test_a_run_that_is_stopped_and_resumed_ends_in_the_same_weights(
+    tmp_path: Path, settings: Callable[..., Change], number: signal.Signals, group: bool
+) -> None:
+    """A signal to the whole group, as a cluster sends it, reaches the process that loads the data too."""
+    trainer = {"steps": STEPS, "checkpoint_every": 7, "validate_every": STEPS, "precision": "32-true"}
+    run = written(tmp_path / "run.yaml", settings(data={"workers": 1}, trainer=trainer))
+    last = tmp_path / "stopped" / "state" / "last.ckpt"
+    process = subprocess.Popen(
+        command(run, tmp_path / "stopped"), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (os.killpg if group else os.kill)(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    done = torch.load(last, weights_only=True)["global_step"]
+    assert 7 <= done < STEPS
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+        assert done % 7 == 0
+    else:
+        assert process.returncode == STOPPED
+        assert err.splitlines()[-1] == f"stopped at step {done}; continue with --resume"
+        assert "Traceback" not in err
+
+    subprocess.run(command(run, tmp_path / "stopped", "--resume"), check=True, capture_output=True)
+    subprocess.run(command(run, tmp_path / "whole"), check=True, capture_output=True)
+    resumed, whole = weights(tmp_path / "stopped"), weights(tmp_path / "whole")
+    assert resumed.keys() == whole.keys()
+    assert all(torch.equal(resumed[key], whole[key]) for key in whole)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, files = tmp_path / "state" / "last.ckpt", WholeCheckpoints()
+    files.save_checkpoint({"step": torch.tensor(1)}, path)
+
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match=rf"^cannot write {path}: No space left on device$"):
+        files.save_checkpoint({"step": torch.tensor(2)}, path)
+    assert torch.load(path, weights_only=True) == {"step": torch.tensor(1)}
+    assert list(path.parent.iterdir()) == [path]
