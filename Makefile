@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PHOTOGRAPH = $$($(BIN)/python -c "import skimage; print(skimage.__path__[0] + '/data/astronaut.png')")
 
-.PHONY: bench cards demo test
+.PHONY: bench cards demo test test-slurm
 
 demo: .venv/installed
 	$(BIN)/invert predict "$(PHOTOGRAPH)"
@@ -20,6 +20,10 @@ test: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+test-slurm: .venv/installed
+	apt-get install --yes --no-install-recommends munge slurmctld slurmd slurm-client
+	$(BIN)/pytest -m slurm
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -1,0 +1,90 @@
+"""The jobs of configs/slurm, submitted to a SLURM of two nodes on this machine by `make test-slurm`."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Change, written
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment in which SLURM's commands reach it."""
+    folder = tmp_path_factory.mktemp("slurm")
+    subprocess.run(["bash", str(ROOT / "tests" / "slurm" / "start.sh"), str(folder)], check=True)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    yield os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": path}
+    for daemon in folder.glob("*.pid"):
+        subprocess.run(["kill", daemon.read_text().strip()], check=False)
+
+
+@pytest.fixture
+def submit(tmp_path: Path, slurm: dict[str, str], settings: Callable[..., Change]) -> Callable[..., str]:
+    """Submits one of the jobs as it is, with the resources that these nodes have, and returns its number."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    values = settings(trainer={"steps": 300, "checkpoint_every": 10, "validate_every": 300})
+    run = written(tmp_path / "run.yaml", values)
+
+    def submitted(job: str, *options: str) -> str:
+        command = ["sbatch", "--parsable", "--gpus-per-node=0", "--cpus-per-task=1", "--ntasks-per-node=1", *options]
+        environment = slurm | {"CONFIG": str(run), "OUTPUT": str(tmp_path / "out")}
+        done = subprocess.run(
+            [*command, f"configs/slurm/{job}.sbatch"],
+            cwd=tmp_path,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.strip()
+
+    return submitted
+
+
+def wait_for(condition: Callable[[], bool], log: Callable[[], str], seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, log()
+        time.sleep(0.2)
+
+
+def test_two_nodes_train_and_go_on_after_a_preemption(
+    tmp_path: Path, slurm: dict[str, str], submit: Callable[..., str]
+) -> None:
+    job = submit("four-nodes", "--nodes=2")
+    last = tmp_path / "out" / "state" / "last.ckpt"
+    published = [tmp_path / "out" / "checkpoints" / "vgg19-random" / layer for layer in ("relu1_1", "relu2_1")]
+
+    def log() -> str:
+        return "\n".join(path.read_text() for path in tmp_path.glob("*.log"))
+
+    wait_for(last.exists, log)
+    subprocess.run(["scontrol", "requeue", job], env=slurm, check=True)
+    wait_for(lambda: "stopped at step" in log(), log)
+    stopped = torch.load(last, weights_only=True)["global_step"]
+    assert 10 <= stopped < 300
+    assert not any(folder.exists() for folder in published)
+    # SLURM holds a job back for a while after a requeue, so that it can be cleaned up after.
+    subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], env=slurm, check=False)
+    wait_for(lambda: all((folder / "config.json").exists() for folder in published), log)
+    assert log().count("4 images a step on 2 devices") == 2
+
+
+def test_an_array_trains_a_layer_a_task(tmp_path: Path, slurm: dict[str, str], submit: Callable[..., str]) -> None:
+    submit("layers", "--array=0-1")
+
+    def log() -> str:
+        return "\n".join(path.read_text() for path in tmp_path.glob("*.log"))
+
+    folders = [tmp_path / "out" / layer / "checkpoints" / "vgg19-random" / layer for layer in ("relu1_2", "relu2_2")]
+    wait_for(lambda: all((folder / "config.json").exists() for folder in folders), log)
+    assert slurm["SLURM_CONF"]
