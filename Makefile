@@ -13,7 +13,7 @@ cards: .venv/installed
 bench: .venv/installed
 	$(BIN)/python benchmarks/inversion.py
 	$(BIN)/python benchmarks/prediction.py
-	$(BIN)/python benchmarks/training.py --data "$(dir $(PHOTOGRAPH))"
+	$(BIN)/python benchmarks/training.py --data "$${DATA:-$$(dirname "$(PHOTOGRAPH)")}"
 
 test: .venv/installed
 	$(BIN)/ruff check

@@ -1,5 +1,6 @@
 """Every command in the README works as it is printed."""
 
+import json
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from skimage.data import data_dir
 
 from inverters.checkpoint import MODEL_FILE, decoders_at_hand
 from inverters.layers import GATYS_LAYERS
+from inverters.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -72,6 +74,18 @@ def test_make_demo(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "inversions/astronaut/depth.png" in result.stdout
     assert (tmp_path / "inversions" / "astronaut" / "depth.png").exists()
+
+
+def test_the_table_of_methods_is_what_the_evaluation_found() -> None:
+    summary = json.loads((ROOT / "docs" / "evaluation" / "results.json").read_text())["summary"]
+    number = r" ([\d.]+) \|"
+    rows = re.findall(rf"^\| `(\w+)` \|{number * 4} ([\d.]+) s \| ([\d.]+) s \|$", README, re.M)
+    assert [row[0] for row in rows] == list(GATYS_LAYERS)
+    for layer, *psnr, decoder, search in rows:
+        means = [summary[layer][method]["psnr"]["mean"] for method in METHODS]
+        assert psnr == [f"{mean:.1f}" for mean in means]
+        assert decoder == f"{summary[layer]['decoder']['seconds']['mean']:.2f}"
+        assert search == f"{summary[layer]['lbfgs']['seconds']['mean']:.0f}"
 
 
 def test_the_table_of_decoders_is_what_their_cards_say() -> None:
