@@ -25,7 +25,8 @@ class DecoderCard(BaseModel):
     """What is known about a published decoder: the contents of its `config.json`.
 
     `fingerprint` is `VGGEncoder.fingerprint(layer)`; `objective` what the decoder was made for, and `decoder` what its
-    class is called with; `metrics` are means over the validation images.
+    class is called with; `initial` the folder of the decoder whose weights training began with; `metrics` are means
+    over the validation images.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -37,6 +38,7 @@ class DecoderCard(BaseModel):
     layer: str
     objective: str = "pixel"
     decoder: dict[str, Any]
+    initial: str | None = None
     loss: dict[str, float]
     data: dict[str, Any]
     steps: int

@@ -73,10 +73,14 @@ class EncoderConfig(Section):
 
 
 class DecoderConfig(Section):
-    """The decoders' sizes (by layer stride a list of [width, residual blocks]) and input; see `FeatureDecoder`."""
+    """The decoders' sizes (by layer stride a list of [width, residual blocks]) and input; see `FeatureDecoder`.
+
+    `initial` is a folder of published decoders of these sizes, whose weights training starts from.
+    """
 
     stages: dict[Stride, list[tuple[PositiveInt, Annotated[int, Field(ge=0)]]]] = {}
     compress: bool = False
+    initial: str | None = None
 
     @field_validator("stages", mode="after")
     @classmethod

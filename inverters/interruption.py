@@ -65,6 +65,16 @@ class StopWhenAsked(Callback):
 
 
 def leave_signals_to_the_parent(_: int) -> None:
-    """For a process that loads data: a signal to the whole group must not take the data away from a step's end."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    """For a process that loads data: a signal to the whole group must not take the data away from a step's end.
+
+    Only the parent itself can still end it: Python does so when it exits, and would wait for ever for one that did not.
+    """
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        threading.Thread(target=_obey, args=(os.getppid(),), daemon=True).start()
+
+
+def _obey(parent: int) -> None:
+    while signal.sigwaitinfo(SIGNALS).si_pid != parent:
+        pass
+    os._exit(0)

@@ -16,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from inverters.checkpoint import DecoderCard, publish_decoder
+from inverters.checkpoint import DecoderCard, find_checkpoints, load_decoder, publish_decoder
 from inverters.config import TrainConfig
 from inverters.data import ImageDataModule
 from inverters.decoder import Decoder
@@ -110,7 +110,9 @@ def _descend(
 ) -> tuple[Mapping[str, Decoder], dict[str, float]]:
     """Decoders trained by gradient descent, and their validation PSNR in dB; none but on rank zero."""
     module = InversionModule(config, encoder)
-    if state is None:
+    if state is None and config.decoder.initial:
+        _start_from(Path(config.decoder.initial), module, encoder)
+    elif state is None:
         module.fit_statistics(data.first_images(STATISTICS_IMAGES))
 
     trainer = _trainer(config, output_dir, state["global_step"] if state else 0)
@@ -127,6 +129,23 @@ def _descend(
         return {}, {}
     decoders = {layer: decoder for layer, decoder in module.decoders.items() if isinstance(decoder, Decoder)}
     return decoders, {layer: float(trainer.callback_metrics[f"psnr/{layer}"]) for layer in decoders}
+
+
+def _start_from(root: Path, module: InversionModule, encoder: VGGEncoder) -> None:
+    """Gives the module's decoders the weights, and the statistics, of those published under `root`.
+
+    Raises:
+        CheckpointError: there is none for a layer, or it belongs to another encoder.
+        TrainingError: it has other sizes.
+    """
+    for layer, decoder in module.decoders.items():
+        published = load_decoder(find_checkpoints(root) / f"{encoder.name}-{encoder.weights}" / layer, encoder)
+        if published.arguments != decoder.arguments:
+            raise TrainingError(
+                f"the decoder of {layer} in {root} is made of {published.arguments}, that of the configuration "
+                f"of {decoder.arguments}"
+            )
+        decoder.load_state_dict(published.state_dict())
 
 
 def _read_state(path: Path, config: TrainConfig) -> dict[str, Any]:
@@ -248,6 +267,7 @@ def _card(config: TrainConfig, encoder: VGGEncoder, decoder: Decoder, psnr: floa
         layer=layer,
         objective=config.objective,
         decoder=decoder.arguments,
+        initial=config.decoder.initial,
         loss={"ridge": config.linear.ridge} if config.objective == "linear" else config.loss.model_dump(),
         data=config.data.model_dump(include={"train", "validation", "resize", "crop_size", "batch_size"}),
         steps=config.trainer.steps,

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +63,17 @@ def test_a_run_that_is_stopped_and_resumed_ends_in_the_same_weights(
     resumed, whole = weights(tmp_path / "stopped"), weights(tmp_path / "whole")
     assert resumed.keys() == whole.keys()
     assert all(torch.equal(resumed[key], whole[key]) for key in whole)
+
+
+def test_python_ends_though_a_loader_is_left_behind() -> None:
+    """Python ends the processes that load data by SIGTERM, and waits for them."""
+    script = (
+        "import sys; from torch.utils.data import DataLoader; from inverters.interruption import *;"
+        "sys.modules['left'] = batches = iter(DataLoader(range(9), num_workers=1, worker_init_fn="
+        "leave_signals_to_the_parent)); print(next(batches))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=True, capture_output=True, text=True)
+    assert done.stdout == "tensor([0])\n"
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(

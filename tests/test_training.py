@@ -27,7 +27,7 @@ from torch import Tensor
 from inverters.checkpoint import load_decoder, read_card
 from inverters.config import TrainConfig, load_config
 from inverters.encoder import VGGEncoder
-from inverters.errors import DataError, OutputError, TrainingError
+from inverters.errors import CheckpointError, DataError, OutputError, TrainingError
 from inverters.module import InversionModule
 from inverters.training import train
 
@@ -151,6 +151,26 @@ def test_what_cannot_be_resumed(tmp_path: Path, config: Callable[..., TrainConfi
     last.write_bytes(last.read_bytes()[:1000])
     with pytest.raises(TrainingError, match=rf"cannot resume from {last}: [^\n]+$"):
         train(run, tmp_path / "a", resume=True)
+
+
+def test_training_goes_on_from_published_decoders(tmp_path: Path, config: Callable[..., TrainConfig]) -> None:
+    trainer = {"steps": 2, "precision": "32-true"}
+    first = train(config(trainer=trainer), tmp_path / "first")
+    sizes = {"stages": config().decoder.stages, "initial": str(tmp_path / "first" / "checkpoints")}
+    hardly = {"learning_rate": 1e-12, "warmup_steps": 0}
+    second = train(config(trainer=trainer, decoder=sizes, optimizer=hardly), tmp_path / "second")
+    for before, after in zip(first, second, strict=True):
+        assert_equal(load_file(before / "model.safetensors"), load_file(after / "model.safetensors"))
+        assert (read_card(before).initial, read_card(after).initial) == (None, sizes["initial"])
+
+    with pytest.raises(CheckpointError, match=rf"^no decoder at {tmp_path}/first/\S+/relu3_1: config\.json is missing"):
+        train(config(layers=["relu3_1"], decoder=sizes), tmp_path / "third")
+    with pytest.raises(TrainingError) as error:
+        train(config(decoder=sizes | {"compress": True}), tmp_path / "fourth")
+    assert str(error.value) == (
+        f"the decoder of relu1_1 in {sizes['initial']} is made of {{'stages': [(4, 1)], 'compress': False}}, that of "
+        "the configuration of {'stages': [(4, 1)], 'compress': True}"
+    )
 
 
 def test_an_output_folder_that_cannot_be(tmp_path: Path, config: Callable[..., TrainConfig]) -> None:
@@ -336,7 +356,9 @@ def test_images_that_vanish_during_training_are_one_line(
 
 def test_where_there_is_no_terminal_progress_is_plain_lines(tmp_path: Path, settings: Callable[..., Change]) -> None:
     path = written(tmp_path / "run.yaml", settings(data={"workers": 1}, trainer={"steps": 4}))
-    done = subprocess.run(command(path, tmp_path / "out"), capture_output=True, text=True, check=True)
+    without_srun = {**os.environ, "PATH": ""}  # where there is one, Lightning hints at it
+    train = command(path, tmp_path / "out")
+    done = subprocess.run(train, capture_output=True, text=True, check=True, env=without_srun)
     folders = [tmp_path / "out" / "checkpoints" / "vgg19-random" / layer for layer in ("relu1_1", "relu2_1")]
     assert done.stdout.splitlines() == [str(folder) for folder in folders]
     number = r"\d+\.\d+"
