@@ -17,7 +17,7 @@ from inverters.files import write_whole
 from inverters.images import load_image, resize_shorter_side
 from inverters.inverter import load_inverter
 from inverters.layers import layer_table
-from inverters.metrics import peak_signal_noise_ratio
+from inverters.outputs import measure
 from inverters.weights import weights_label
 
 PAGE = "README.md"
@@ -63,8 +63,7 @@ def write_cards(
         if not (cards := decoders_at_hand(root, encoder, weights, objective)):
             continue
         inverter = load_inverter(None, encoder, weights, root, objective=objective)
-        preds = {layer: batch[0].cpu() for layer, batch in inverter.reconstruct(original[None]).items()}
-        psnr = {layer: float(peak_signal_noise_ratio(one[None], original[None])) for layer, one in preds.items()}
+        preds, psnr = measure(original, inverter.reconstruct(original[None]))
         picture = BytesIO()
         depth_strip(original, preds, psnr).save(picture, "PNG", optimize=True)
         write_whole(folder / f"{objective}.png", picture.getvalue())

@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from inverters.cli_invert import optimize, predict
 from inverters.errors import InverterError
-from inverters.layers import INPUT_MULTIPLE, find_layers, layer_table, network
-from inverters.presets import find_preset
-from inverters.tables import decibels, image_table, layer_rows, method_table
-
-SHOWN_ITERATIONS = 20  # a line for each so many, where there is no terminal
+from inverters.layers import layer_table, network
+from inverters.options import Checkpoints, Device, Encoder, Layers, Weights, errors, layer_names, output, progress_bar
+from inverters.tables import decibels, layer_rows, method_table
 
 app = typer.Typer(
     help="See and measure what each layer of a VGG still knows about an image.",
@@ -26,8 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-output = Console(width=None if sys.stdout.isatty() else 120)
-errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -42,41 +37,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _size(value: str) -> str:
-    if value != "full" and not (value.isdecimal() and int(value) > 0):
-        raise typer.BadParameter(f"{value!r} is neither a number of pixels nor 'full'")
-    return value
-
-
-def _pixels(size: str) -> int | None:
-    return None if size == "full" else int(size)
-
-
-def _tile(value: int | None) -> int | None:
-    if value is not None and (value < 1 or value % INPUT_MULTIPLE):
-        raise typer.BadParameter(f"{value} is not a multiple of {INPUT_MULTIPLE}")
-    return value
-
-
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"inverters {version('inverters')}")
         raise typer.Exit
-
-
-Layers = Annotated[
-    str, typer.Option(metavar="NAMES|all", help="Layers, such as relu1_2,relu4_2; or all with a decoder.")
-]
-Encoder = Annotated[str, typer.Option(help="The network: vgg16, vgg16_bn, vgg19 or vgg19_bn.")]
-Weights = Annotated[str, typer.Option(help="Its weights: original, a name of torchvision's, random, or a file.")]
-Checkpoints = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Published decoders.  [default: $INVERTERS_CHECKPOINTS, else those shipped]"),
-]
-Size = Annotated[
-    str, typer.Option(callback=_size, metavar="PIXELS|full", help="Shrink to this shorter side, or do not.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 
 
 @app.callback()
@@ -107,121 +71,8 @@ def train(
         print(folder)
 
 
-@app.command()
-def predict(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, and folders to search through.")],
-    layers: Layers = "all",
-    encoder: Encoder = "vgg19",
-    weights: Weights = "original",
-    checkpoints: Checkpoints = None,
-    output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("inversions"),
-    size: Size = "512",
-    tile: Annotated[
-        int | None,
-        typer.Option(
-            callback=_tile, metavar="PIXELS", help="Invert in squares of this side.  [default: 1024 for large images]"
-        ),
-    ] = None,
-    refine: Annotated[int, typer.Option(min=0, metavar="N", help="Go on with N steps of L-BFGS from each result.")] = 0,
-    device: Device = "auto",
-) -> None:
-    """Reconstruct images from every layer, and measure what was lost."""
-    names = _names(layers, encoder)
-    from inverters.errors import ImageError
-    from inverters.images import find_images
-    from inverters.inverter import load_inverter
-    from inverters.prediction import Failure, predict
-
-    inverter = load_inverter(names, encoder, weights, checkpoints, device)
-    files: dict[Path, Path] = {}  # each file once, as it was first named
-    failed = 0
-    for path in paths:
-        try:
-            for file in find_images(path):
-                files.setdefault(file.absolute(), file)
-        except ImageError as error:
-            failed += 1
-            errors.print(f"error: {error}", markup=False)
-    done = []
-    with _progress_bar() as bar:
-        task = bar.add_task("inverting", total=len(files))
-
-        def show(file: Path, tiles_done: int, tiles: int) -> None:
-            if tiles > 1:
-                bar.update(task, description=f"{file.name}: tile {tiles_done} of {tiles}")
-                if not errors.is_terminal:
-                    errors.print(f"{file.name}: tile {tiles_done} of {tiles}", markup=False)
-
-        for result in predict(list(files.values()), inverter, output_dir, _pixels(size), refine, tile, show):
-            bar.advance(task)
-            if isinstance(result, Failure):
-                failed += 1
-                errors.print(f"error: {result.reason}", markup=False)
-            else:
-                done.append(result)
-                if not errors.is_terminal and len(files) > 1:
-                    errors.print(f"inverted {result.source}", markup=False)
-    if done:
-        output.print(image_table([(item.folder.name, item.psnr) for item in done]))
-        where = done[0].folder / "depth.png" if len(done) == 1 else output_dir
-        print(f"wrote {where}")
-    if failed:
-        raise typer.Exit(1)
-
-
-@app.command()
-def optimize(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image to search for again.")],
-    layer: Annotated[str, typer.Option(metavar="NAME", help="Layer whose features are to match, such as relu4_2.")],
-    preset: Annotated[str, typer.Option(help="gatys (L-BFGS) or mahendran-vedaldi (momentum and priors).")] = "gatys",
-    iterations: Annotated[int, typer.Option(min=1, help="How many steps to take.")] = 200,
-    init: Annotated[str, typer.Option(help="Where to start: noise, grey or decoder.")] = "noise",
-    encoder: Encoder = "vgg19",
-    weights: Weights = "original",
-    checkpoints: Checkpoints = None,
-    output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("optimizations"),
-    size: Size = "512",
-    seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0,
-    device: Device = "auto",
-) -> None:
-    """Search for an image with the same features at one layer, which takes minutes. Ctrl-C keeps the best so far."""
-    if not (names := _names(layer, encoder)) or len(names) > 1:
-        raise InverterError(f"--layer takes one layer, not {layer!r}")
-    settings = find_preset(preset)
-    from inverters.devices import find_device
-    from inverters.encoder import VGGEncoder
-    from inverters.inverter import Inverter, load_inverter
-    from inverters.prediction import optimize
-
-    if init == "decoder":
-        inverter = load_inverter([layer], encoder, weights, checkpoints, device)
-    else:
-        inverter = Inverter(VGGEncoder([layer], encoder, weights), {}, find_device(device))
-    with _progress_bar() as bar:
-        task = bar.add_task("searching", total=iterations)
-
-        def show(_: int, done: int, objective: float) -> None:
-            bar.update(task, completed=done, description=f"objective {objective:.3e}")
-            if not errors.is_terminal and done % SHOWN_ITERATIONS == 0:
-                errors.print(f"{done}/{iterations}  objective {objective:.3e}")
-
-        result = optimize(
-            image,
-            inverter,
-            layer,
-            output_dir,
-            size=_pixels(size),
-            settings=settings,
-            iterations=iterations,
-            init=init,
-            seed=seed,
-            progress=show,
-        )
-    output.print(image_table([(result.folder.name, result.psnr)]))
-    print(f"wrote {result.folder / 'depth.png'}")
-    if result.interrupted:
-        errors.print("interrupted: the best image so far was kept")
-        raise typer.Exit(130)
+app.command()(predict)
+app.command()(optimize)
 
 
 @app.command()
@@ -269,10 +120,10 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Compare decoders with searching for the image, and with the best linear map; continues where it was stopped."""
-    names = _names(layers, encoder)
+    names = layer_names(layers, encoder)
     from inverters import evaluation
 
-    with _progress_bar() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("evaluating", total=None)
 
         def show(progress: evaluation.Progress) -> None:
@@ -324,23 +175,3 @@ def cards(
     from inverters.cards import write_cards
 
     print(f"wrote {write_cards(image, checkpoints, encoder, weights)}")
-
-
-def _progress_bar() -> Progress:
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=errors,
-        disable=not errors.is_terminal,
-        transient=True,
-    )
-
-
-def _names(layers: str, encoder: str) -> list[str] | None:
-    """The layers of a comma-separated list; None for `all`."""
-    if layers == "all":
-        layer_table(encoder)
-        return None
-    names = [name.strip() for name in layers.split(",")]
-    return [layer.name for layer in find_layers(names, encoder)]

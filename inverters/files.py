@@ -19,13 +19,18 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from None
 
 
+def partial_file(path: Path) -> Path:
+    """Where to write what is to become `path`: beside it, hidden, under a name that nothing has yet."""
+    return path.with_name(f".{uuid.uuid4().hex}.part")
+
+
 def write_whole(path: Path, data: bytes | str) -> None:
     """Writes `data` to a temporary file beside `path`, then renames it.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    partial = path.with_name(f".{uuid.uuid4().hex}.part")
+    partial = partial_file(path)
     try:
         # A file name that is not UTF-8 comes as lone surrogates: written escaped, as JSON has them.
         partial.write_bytes(data.encode(errors="backslashreplace") if isinstance(data, str) else data)

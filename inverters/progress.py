@@ -18,6 +18,7 @@ from torch import Tensor
 PLAIN_SECONDS = 30  # between two lines, where there is no terminal for a progress bar
 LIGHTNING_CHATTER = (
     *("💡", "GPU available", "TPU available", "Using bfloat16", "`Trainer.fit`"),
+    *("Initializing distributed", "-----"),
     *("Restoring states", "Restored all states", "Found current_model_state"),
 )
 
@@ -72,7 +73,8 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def quieten() -> None:
     """Silences advice of the libraries that a user of `invert train` can do nothing with."""
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_is_news)
+    for logger in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.distributed"):
+        logging.getLogger(logger).addFilter(_is_news)
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*ended before the epoch ended.*")

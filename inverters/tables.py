@@ -26,6 +26,13 @@ def image_table(images: Sequence[tuple[str, Mapping[str, float]]]) -> Table:
     return table
 
 
+def mean_table(psnr: Mapping[str, float]) -> Table:
+    """Mean PSNR in dB by layer."""
+    table = _table("PSNR in dB", "", *psnr)
+    table.add_row("mean", *map(decibels, psnr.values()))
+    return table
+
+
 def method_table(layers: Mapping[str, Mapping[str, float | None]]) -> Table:
     """Mean PSNR in dB by layer and method; None where every reconstruction is exact."""
     table = _table("PSNR in dB, mean over the images", "layer", *next(iter(layers.values())))

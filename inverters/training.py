@@ -10,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, TQDMProgressBar, WeightAveraging
+from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, WeightAveraging
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -22,6 +22,7 @@ from inverters.data import ImageDataModule
 from inverters.decoder import Decoder
 from inverters.devices import find_device, has_fast_bfloat16
 from inverters.encoder import VGGEncoder
+from inverters.engine import interruptible, make_trainer
 from inverters.errors import DataError, TrainingError, first_line
 from inverters.files import make_folder
 from inverters.interruption import STOPPED, StopWhenAsked, WholeCheckpoints
@@ -29,7 +30,7 @@ from inverters.inverter import Inverter
 from inverters.linear import fit_linear_decoders
 from inverters.metrics import peak_signal_noise_ratio
 from inverters.module import InversionModule
-from inverters.progress import PlainProgress, quieten, watched
+from inverters.progress import quieten, watched
 
 STATISTICS_IMAGES = 64
 MAY_CHANGE = {  # between the parts of a resumed run, since the result does not depend on it
@@ -179,24 +180,20 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _fit(trainer: pl.Trainer, module: InversionModule, data: ImageDataModule, last: Path | None) -> None:
     try:
-        trainer.fit(module, data, ckpt_path=last, weights_only=True if last else None)
+        with interruptible(trainer):
+            trainer.fit(module, data, ckpt_path=last, weights_only=True if last else None)
     except SIGTERMException:
         rank_zero_info(f"stopped at step {trainer.global_step}; continue with --resume")
         sys.exit(STOPPED)
-    except SystemExit:
-        if trainer.interrupted:  # Lightning's answer to Ctrl-C
-            raise KeyboardInterrupt from None
-        raise
 
 
 def _trainer(config: TrainConfig, output_dir: Path, first_step: int) -> pl.Trainer:
     settings = config.trainer
-    terminal = sys.stdout.isatty()  # where Lightning draws its bar
     logs = output_dir / "logs"
     csv = CSVLogger(logs, name="", version=f"from-step-{first_step}" if first_step else "")  # it empties its folder
-    return pl.Trainer(
-        accelerator=settings.accelerator,
-        devices=settings.devices or ("auto" if settings.accelerator != "cpu" else 1),
+    return make_trainer(
+        settings.accelerator,
+        settings.devices,
         num_nodes=settings.num_nodes,
         strategy=settings.strategy,
         plugins=[WholeCheckpoints()],
@@ -207,7 +204,6 @@ def _trainer(config: TrainConfig, output_dir: Path, first_step: int) -> pl.Train
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         log_every_n_steps=min(50, settings.steps),
-        use_distributed_sampler=False,
         logger=[TensorBoardLogger(logs, name="", version=""), csv],
         callbacks=[
             WeightAveraging(avg_fn=_warmed_up_average(config.optimizer.ema_decay)),
@@ -232,10 +228,7 @@ def _trainer(config: TrainConfig, output_dir: Path, first_step: int) -> pl.Train
                 enable_version_counter=False,
             ),
             LearningRateMonitor("step"),
-            TQDMProgressBar() if terminal else PlainProgress(),
         ],
-        enable_progress_bar=terminal,
-        enable_model_summary=False,
     )
 
 

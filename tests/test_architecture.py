@@ -20,14 +20,21 @@ ROWS = {
     **dict.fromkeys(["decoder", "encoder", "metrics", "presets", "results", "sources"], 2),
     **dict.fromkeys(["checkpoint", "crops", "figures", "linear", "measurement"], 3),
     **dict.fromkeys(["module", "optimization", "photographs", "plots", "progress", "report"], 3),
+    "outputs": 3.2,  # from `figures`
+    "engine": 3.3,  # from `progress`
+    "shards": 3.3,  # from `outputs`
     "data": 3.3,  # from `crops`
     "inverter": 3.3,  # from `checkpoint`
+    "search": 3.5,  # from `inverter` and `optimization`
     "methods": 3.5,  # what `evaluation` compares: decoders (`inverter`) and `optimization`
     **dict.fromkeys(["cards", "evaluation", "prediction", "tables", "training"], 4),
-    "cli": 5,
+    "bulk": 4.5,  # what `prediction` does, by Lightning
+    "options": 4.5,
+    "cli_invert": 5,
+    "cli": 5.5,
 }
 SHELL = {"__init__", "__main__"}  # they hand on names, or run the command line
-WITHOUT_TORCH = ("errors", "layers", "files", "config", "cli")
+WITHOUT_TORCH = ("errors", "layers", "files", "config", "cli", "cli_invert", "options")
 SLOW = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "datasets", "matplotlib", "pandas", "transformers")
 
 
