@@ -156,6 +156,10 @@ class TrainerConfig(Section):
     devices: PositiveInt | None = None
     num_nodes: PositiveInt = 1
     strategy: Literal["auto", "ddp"] = "auto"
+    loggers: Annotated[list[Literal["tensorboard", "csv", "wandb", "mlflow"]], BeforeValidator(_listed)] = [
+        "tensorboard",
+        "csv",
+    ]
 
 
 class TrainConfig(Section):

@@ -60,6 +60,28 @@ class PlainProgress(Callback):
             f"{pace * (steps - step) / 60:.0f} min left  loss: {shown}"
         )
 
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        self.started = self.shown = time.monotonic()
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,  # noqa: ARG002
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,
+    ) -> None:
+        now, done, images = time.monotonic(), batch_idx + 1, int(sum(trainer.num_predict_batches))
+        if now - self.shown < PLAIN_SECONDS:
+            return
+        self.shown = now
+        pace = (now - self.started) / done
+        of_all = f" of the first of {trainer.world_size} processes" if trainer.world_size > 1 else ""
+        rank_zero_info(
+            f"image {done}/{images}{of_all}  {trainer.world_size / pace:.1f} images/s  "
+            f"{pace * (images - done) / 60:.0f} min left"
+        )
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         values = {key: value for key, value in trainer.callback_metrics.items() if key.startswith("psnr/")}
         shown = "  ".join(f"{key.removeprefix('psnr/')} {float(value):.2f}" for key, value in values.items())
@@ -79,4 +101,5 @@ def quieten() -> None:
         datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*ended before the epoch ended.*")
     warnings.filterwarnings("ignore", message=".*directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*you need to define a `flops_per_batch` attribute.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*epoch parameter in `scheduler.step.*")

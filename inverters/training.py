@@ -10,8 +10,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, WeightAveraging
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.callbacks import (
+    DeviceStatsMonitor,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ThroughputMonitor,
+    WeightAveraging,
+)
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
@@ -28,6 +33,7 @@ from inverters.files import make_folder
 from inverters.interruption import STOPPED, StopWhenAsked, WholeCheckpoints
 from inverters.inverter import Inverter
 from inverters.linear import fit_linear_decoders
+from inverters.logs import make_logger
 from inverters.metrics import peak_signal_noise_ratio
 from inverters.module import InversionModule
 from inverters.progress import quieten, watched
@@ -36,6 +42,7 @@ STATISTICS_IMAGES = 64
 MAY_CHANGE = {  # between the parts of a resumed run, since the result does not depend on it
     *("data.validation", "data.validation_split", "data.validation_limit", "data.workers"),
     *("trainer.validate_every", "trainer.checkpoint_every", "trainer.accelerator", "trainer.checkpoint_minutes"),
+    "trainer.loggers",
 }
 VERSIONED = ("inverters", "torch", "torchvision", "pytorch-lightning", "datasets")
 
@@ -189,8 +196,6 @@ def _fit(trainer: pl.Trainer, module: InversionModule, data: ImageDataModule, la
 
 def _trainer(config: TrainConfig, output_dir: Path, first_step: int) -> pl.Trainer:
     settings = config.trainer
-    logs = output_dir / "logs"
-    csv = CSVLogger(logs, name="", version=f"from-step-{first_step}" if first_step else "")  # it empties its folder
     return make_trainer(
         settings.accelerator,
         settings.devices,
@@ -204,7 +209,7 @@ def _trainer(config: TrainConfig, output_dir: Path, first_step: int) -> pl.Train
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         log_every_n_steps=min(50, settings.steps),
-        logger=[TensorBoardLogger(logs, name="", version=""), csv],
+        logger=[make_logger(name, output_dir, first_step) for name in settings.loggers],
         callbacks=[
             WeightAveraging(avg_fn=_warmed_up_average(config.optimizer.ema_decay)),
             StopWhenAsked(output_dir / "state" / "last.ckpt"),
@@ -227,7 +232,8 @@ def _trainer(config: TrainConfig, output_dir: Path, first_step: int) -> pl.Train
                 train_time_interval=timedelta(minutes=settings.checkpoint_minutes),
                 enable_version_counter=False,
             ),
-            LearningRateMonitor("step"),
+            *([LearningRateMonitor("step"), ThroughputMonitor(len, separator="/")] if settings.loggers else []),
+            *([DeviceStatsMonitor(cpu_stats=False)] if settings.loggers else []),
         ],
     )
 

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import Outcome
 from skimage.data import data_dir
+from typer.main import get_command
 
 from inverters.checkpoint import MODEL_FILE, decoders_at_hand
+from inverters.cli import app
 from inverters.layers import GATYS_LAYERS
 from inverters.methods import METHODS
 
@@ -54,6 +56,18 @@ def test_every_invert_command(invert: Callable[..., Outcome], elsewhere: Path) -
     assert (elsewhere / "evaluation" / "report.md").exists()
     assert (elsewhere / "inversions" / "photo" / "depth.png").exists()
     assert (elsewhere / "results" / "photo" / "relu4_2.png").exists()
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_the_commands_of_the_other_pages_exist(page: Path) -> None:
+    """They need a cluster, or hours: here only their options are parsed."""
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), re.S)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    commands = [shlex.split(line.partition("invert ")[2]) for line in lines if "invert " in line]
+    assert commands
+    for name, *arguments in commands:
+        command = get_command(app).commands[name]  # type: ignore[attr-defined]
+        command.make_context(name, arguments)
 
 
 @pytest.mark.parametrize("code", PYTHON)

@@ -27,7 +27,7 @@ from torch import Tensor
 from inverters.checkpoint import load_decoder, read_card
 from inverters.config import TrainConfig, load_config
 from inverters.encoder import VGGEncoder
-from inverters.errors import CheckpointError, DataError, OutputError, TrainingError
+from inverters.errors import CheckpointError, DataError, InverterError, OutputError, TrainingError
 from inverters.module import InversionModule
 from inverters.training import train
 
@@ -151,6 +151,49 @@ def test_what_cannot_be_resumed(tmp_path: Path, config: Callable[..., TrainConfi
     last.write_bytes(last.read_bytes()[:1000])
     with pytest.raises(TrainingError, match=rf"cannot resume from {last}: [^\n]+$"):
         train(run, tmp_path / "a", resume=True)
+
+
+def test_curves_go_where_the_configuration_says(
+    tmp_path: Path, config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = {"steps": 2, "validate_every": 2}
+    train(config(trainer=short | {"loggers": "csv"}), tmp_path / "csv")
+    assert [path.name for path in (tmp_path / "csv" / "logs").iterdir()] == ["metrics.csv"]
+    header = (tmp_path / "csv" / "logs" / "metrics.csv").read_text().splitlines()[0].split(",")
+    per_layer = {f"{key}/relu1_1" for key in ("loss", "gradient_norm", "psnr", "lr-AdamW")}
+    assert per_layer | {"train/time", "train/samples"} <= set(header)
+    train(config(trainer=short | {"loggers": []}), tmp_path / "none")
+    assert not (tmp_path / "none" / "logs").exists()
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(TrainingError, match=r"^the logger 'mlflow' needs a server: name it in \$MLFLOW_TRACKING_URI$"):
+        train(config(trainer={"loggers": ["mlflow"]}), tmp_path / "mlflow")
+    monkeypatch.setattr("pytorch_lightning.loggers.wandb._WANDB_AVAILABLE", False)
+    with pytest.raises(TrainingError, match=r"^the logger 'wandb' is not installed: pip install 'inverters\[wandb\]'$"):
+        train(config(trainer={"loggers": ["wandb"]}), tmp_path / "wandb")
+
+
+def test_curves_go_to_servers(
+    tmp_path: Path, config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path}/server")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    train(config(trainer={"steps": 3, "validate_every": 3, "loggers": ["wandb", "mlflow"]}), tmp_path / "run")
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert run.info.run_name == "run"
+    assert run.data.metrics["psnr/relu2_1"] == pytest.approx(
+        read_card(tmp_path / "run" / "checkpoints" / "vgg19-random" / "relu2_1").metrics["psnr"], abs=1e-3
+    )
+    assert list((tmp_path / "run" / "logs" / "wandb").glob("offline-run-*/*.wandb"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs")
+def test_more_devices_than_there_are(tmp_path: Path, config: Callable[..., TrainConfig]) -> None:
+    with pytest.raises(InverterError, match=r"^cannot run on 8 devices of accelerator 'gpu': [^\n]+$"):
+        train(config(trainer={"accelerator": "gpu", "devices": 8}), tmp_path)
 
 
 def test_training_goes_on_from_published_decoders(tmp_path: Path, config: Callable[..., TrainConfig]) -> None:
