@@ -1,9 +1,9 @@
-"""`invert predict` as a process: how long it takes to start, and what a large photograph costs.
+"""`invert predict` as a process: how long it takes to start, and what a large photograph and many small ones cost.
 
 python benchmarks/prediction.py
 """
 
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +17,7 @@ from PIL import Image
 from record import record
 
 SIZES = ((1000, 750), (2000, 1500), (4000, 3000))  # width, height
+COUNTS = (100, 1000)  # images of a folder
 PREDICT = ("-m", "inverters", "predict")
 
 
@@ -24,17 +25,10 @@ def run(*arguments: str) -> tuple[float, float]:
     """Seconds, and the peak of memory in GB, of a Python process with these arguments."""
     started = perf_counter()
     process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os_wait(process)
+    _, status, usage = os.wait4(process.pid, 0)  # its own usage, where `getrusage` has only the largest child's
     if status:
         raise SystemExit(f"{' '.join(arguments)} failed")
     return perf_counter() - started, usage.ru_maxrss * 1024 / 1e9
-
-
-def os_wait(process: subprocess.Popen[bytes]) -> tuple[int, int, resource.struct_rusage]:
-    """The process's own usage, where `getrusage` has only the largest of all children's."""
-    import os
-
-    return os.wait4(process.pid, 0)
 
 
 def main() -> None:
@@ -58,6 +52,15 @@ def main() -> None:
             pixels = width * height / 1e6
             rows.append({"image": f"{width}×{height}", "s": took, "s per megapixel": took / pixels, "peak GB": memory})
         record("large", rows)
+        rows = []
+        for count in COUNTS:
+            many = Path(folder) / str(count)
+            many.mkdir()
+            for number in range(count):
+                (many / f"{number}.png").symlink_to(photograph)
+            took, memory = run(*PREDICT, str(many), *output, "--size", "64")
+            rows.append({"images, 64×64": count, "s": took, "peak GB": memory})
+        record("many", rows)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from time import perf_counter
 import torch
 from record import record, seconds
 
-from inverters.config import load_config
+from inverters.config_file import load_config
 from inverters.data import ImageDataModule
 from inverters.devices import find_device, has_fast_bfloat16
 from inverters.encoder import VGGEncoder

@@ -24,6 +24,7 @@ PAGE = "README.md"
 SHORTER_SIDE = 512  # pixels of the photograph that is shown
 OBJECTIVES = {
     "pixel": "Trained for a small mean squared error of the pixels.",
+    "perceptual": "Trained for small errors of features, at this and the shallower layers, beside those of pixels.",
     "linear": "The best linear map from a neighbourhood of features to pixels, in closed form.",
 }
 INTRODUCTION = """PSNR is the mean over the validation photographs, as each decoder's `config.json` has it; under the

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save
 
 from inverters.decoder import Decoder, FeatureDecoder, LinearDecoder
 from inverters.encoder import VGGEncoder
-from inverters.errors import CheckpointError, InverterError
+from inverters.errors import CheckpointError, InverterError, unknown_name
 from inverters.files import make_folder, write_whole
 from inverters.layers import layer_table
 from inverters.weights import weights_label
@@ -18,7 +18,11 @@ from inverters.weights import weights_label
 SCHEMA_VERSION = 1
 MODEL_FILE, CARD_FILE = "model.safetensors", "config.json"
 CHECKPOINTS_VARIABLE = "INVERTERS_CHECKPOINTS"
-DECODERS: dict[str, type[Decoder]] = {"pixel": FeatureDecoder, "linear": LinearDecoder}  # by objective
+DECODERS: dict[str, type[Decoder]] = {  # by objective
+    "pixel": FeatureDecoder,
+    "linear": LinearDecoder,
+    "perceptual": FeatureDecoder,
+}
 
 
 class DecoderCard(BaseModel):
@@ -97,8 +101,10 @@ def decoders_at_hand(
 
     Raises:
         CheckpointError: a card is damaged.
-        UnknownNameError: there is no such encoder.
+        UnknownNameError: there is no such encoder or objective.
     """
+    if objective not in DECODERS:
+        raise unknown_name("objective", objective, DECODERS)
     folder = root / f"{encoder}-{weights_label(weights)}"
     folders = {layer: folder / folder_name(layer, objective) for layer in layer_table(encoder)}
     return {layer: read_card(place) for layer, place in folders.items() if (place / CARD_FILE).is_file()}

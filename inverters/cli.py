@@ -13,7 +13,18 @@ import typer
 from inverters.cli_invert import optimize, predict
 from inverters.errors import InverterError
 from inverters.layers import layer_table, network
-from inverters.options import Checkpoints, Device, Encoder, Layers, Weights, errors, layer_names, output, progress_bar
+from inverters.options import (
+    Checkpoints,
+    Device,
+    Encoder,
+    Layers,
+    Objective,
+    Weights,
+    errors,
+    layer_names,
+    output,
+    progress_bar,
+)
 from inverters.tables import decibels, layer_rows, method_table
 
 app = typer.Typer(
@@ -62,7 +73,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder.")] = False,
 ) -> None:
     """Train decoders, and publish them under <output-dir>/checkpoints/."""
-    from inverters.config import load_config
+    from inverters.config_file import load_config
 
     run = load_config(config, overrides or [])
     from inverters.training import train
@@ -80,6 +91,7 @@ def layers(
     encoder: Encoder = "vgg19",
     weights: Weights = "original",
     checkpoints: Checkpoints = None,
+    objective: Objective = "pixel",
 ) -> None:
     """List the layers of an encoder, and which have a decoder."""
     table = layer_table(encoder)
@@ -87,7 +99,7 @@ def layers(
     from inverters.weights import check_weights
 
     check_weights(encoder, weights)
-    cards = decoders_at_hand(find_checkpoints(checkpoints), encoder, weights)
+    cards = decoders_at_hand(find_checkpoints(checkpoints), encoder, weights, objective)
     output.print(layer_rows(table, {name: card.metrics.get("psnr") for name, card in cards.items()}))
 
 
@@ -105,7 +117,7 @@ def evaluate(
     data: Annotated[str, typer.Option(metavar="PATH|HUB-ID", help="Images, as data.validation of a configuration.")],
     layers: Layers = "all",
     methods: Annotated[
-        str, typer.Option(metavar="NAMES", help="What to compare: decoder, linear, lbfgs, decoder+lbfgs.")
+        str, typer.Option(metavar="NAMES", help="What to compare: decoder, perceptual, linear, lbfgs, decoder+lbfgs.")
     ] = "decoder,linear,lbfgs,decoder+lbfgs",
     iterations: Annotated[int, typer.Option(help="Steps of the searches by L-BFGS.")] = 200,
     limit: Annotated[int | None, typer.Option(help="How many images to take.  [default: all]")] = None,

@@ -12,6 +12,7 @@ from inverters.options import (
     Device,
     Encoder,
     Layers,
+    Objective,
     Size,
     Weights,
     check_tile,
@@ -39,6 +40,7 @@ def predict(
     encoder: Encoder = "vgg19",
     weights: Weights = "original",
     checkpoints: Checkpoints = None,
+    objective: Objective = "pixel",
     output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("inversions"),
     format: Annotated[
         Literal["png", "parquet"], typer.Option(help="A folder for each image, or parquet files of many.")
@@ -71,7 +73,7 @@ def predict(
         raise InverterError(f"--device {device} cannot be shared out. Valid: {', '.join(ACCELERATORS)}")
     from inverters.inverter import load_inverter
 
-    inverter = load_inverter(names, encoder, weights, checkpoints, "cpu" if bulk else device)
+    inverter = load_inverter(names, encoder, weights, checkpoints, "cpu" if bulk else device, objective)
     files, missing = _find_files(paths or [])
     options: dict[str, Any] = {"size": pixels(size), "iterations": refine, "tile": tile, "skip_existing": skip_existing}
     if not bulk:
@@ -151,6 +153,7 @@ def optimize(
     encoder: Encoder = "vgg19",
     weights: Weights = "original",
     checkpoints: Checkpoints = None,
+    objective: Objective = "pixel",
     output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("optimizations"),
     size: Size = "512",
     seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0,
@@ -166,7 +169,7 @@ def optimize(
     from inverters.prediction import optimize
 
     if init == "decoder":
-        inverter = load_inverter([layer], encoder, weights, checkpoints, device)
+        inverter = load_inverter([layer], encoder, weights, checkpoints, device, objective)
     else:
         inverter = Inverter(VGGEncoder([layer], encoder, weights), {}, find_device(device))
     with progress_bar() as bar:

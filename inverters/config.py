@@ -1,11 +1,8 @@
-"""The configuration of a training run: its schema, reading it from YAML, and overrides from the command line."""
+"""The configuration of a training run: its schema."""
 
-from collections.abc import Callable, Sequence
-from difflib import get_close_matches
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -13,14 +10,13 @@ from pydantic import (
     ConfigDict,
     Field,
     PositiveInt,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from inverters.errors import ConfigError, UnknownNameError
-from inverters.layers import INPUT_MULTIPLE, find_layers, layer_table, network
+from inverters.errors import UnknownNameError
+from inverters.layers import GATYS_LAYERS, INPUT_MULTIPLE, find_layers, layer_table, network
 
 
 def _listed(value: Any) -> Any:
@@ -100,12 +96,13 @@ class LossConfig(Section):
 
     pixel: NonNegative = 1.0
     feature: NonNegative = 0.0
+    perceptual: NonNegative = 0.0
     total_variation: NonNegative = 0.0
 
     @model_validator(mode="after")
     def _something_to_minimise(self) -> "LossConfig":
-        if self.pixel == self.feature == 0:
-            raise ValueError("pixel and feature are both 0: nothing ties a reconstruction to its image")
+        if self.pixel == self.feature == self.perceptual == 0:
+            raise ValueError("pixel, feature and perceptual are all 0: nothing ties a reconstruction to its image")
         return self
 
 
@@ -165,11 +162,13 @@ class TrainerConfig(Section):
 class TrainConfig(Section):
     """A training run.
 
-    `objective` says how decoders are made. `pixel`: by gradient descent on `loss`. `linear`: in closed form, on as many
-    crops as `trainer.steps` of descent would see; of `decoder`, `loss` and `optimizer` it takes no notice.
+    `objective` says how decoders are made. `pixel`: by gradient descent on `loss`. `perceptual`: likewise, with a
+    weight on features, which makes for sharper images and larger errors of pixels; such decoders are published beside
+    the others. `linear`: in closed form, on as many crops as `trainer.steps` of descent would see; of `decoder`, `loss`
+    and `optimizer` it takes no notice.
     """
 
-    objective: Literal["pixel", "linear"] = "pixel"
+    objective: Literal["pixel", "linear", "perceptual"] = "pixel"
     encoder: EncoderConfig = EncoderConfig()
     layers: Annotated[list[LayerName], Field(min_length=1)]
     decoder: DecoderConfig = DecoderConfig()
@@ -179,6 +178,25 @@ class TrainConfig(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     trainer: TrainerConfig
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _perceives(self) -> "TrainConfig":
+        if self.objective == "perceptual" and self.loss.feature == self.loss.perceptual == 0:
+            raise ValueError("objective is perceptual, but loss.feature and loss.perceptual are both 0")
+        return self
+
+    @property
+    def encoder_layers(self) -> list[str]:
+        """The layers whose features training needs: those of the decoders, and what their loss compares."""
+        compared = [other for layer in self.layers for other in self.compared_layers(layer)]
+        return [layer.name for layer in find_layers([*self.layers, *compared], self.encoder.name)]
+
+    def compared_layers(self, layer: str) -> list[str]:
+        """At which layers the loss of `layer`'s decoder compares features: those of Gatys et al. up to this one."""
+        if not self.loss.perceptual:
+            return []
+        names = list(layer_table(self.encoder.name))
+        return [other for other in names[: names.index(layer) + 1] if other in (*GATYS_LAYERS, layer)]
 
     @field_validator("layers", mode="before")
     @classmethod
@@ -201,91 +219,3 @@ def _checked(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
     except UnknownNameError as error:
         raise ValueError(str(error)) from None
-
-
-def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """The run described by the YAML file at `path`, with `overrides` such as `data.batch_size=8` applied.
-
-    Raises:
-        ConfigError: the file cannot be read or is not YAML, or keys or values are wrong: one line for each mistake,
-            with file, key, and the nearest valid name.
-    """
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not a text file: {error}") from None
-    except (yaml.YAMLError, ValueError) as error:  # a date such as 2024-99-99 is a ValueError
-        raise ConfigError(f"{path}: not valid YAML: {_yaml_mistake(error)}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: holds no keys; see configs/quickstart.yaml for an example")
-    mistakes = []
-    for override in overrides:
-        try:
-            _apply(values, override)
-        except ConfigError as error:
-            mistakes.append(str(error))
-    try:
-        config = TrainConfig.model_validate(values)
-    except ValidationError as error:
-        mistakes += [_explain(path, mistake) for mistake in error.errors()]
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
-    return config
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without the silent loss of a key that stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        nodes = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        keys = [self.construct_object(key, deep=True) for key in nodes]
-        for number, key in enumerate(keys):
-            if key in keys[:number]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", nodes[number].start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
-def _yaml_mistake(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return " ".join(str(error).split())
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not key or not equals:
-        raise ConfigError(f"--set {override}: not of the form key=value, such as --set data.batch_size=8")
-    *sections, name = key.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"--set {override}: {section} is not a section")
-    try:
-        values[name] = yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, ValueError):
-        raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
-
-
-def _explain(path: Path, mistake: Any) -> str:
-    """One line for one of pydantic's errors: file, key, what is wrong."""
-    *parents, name = mistake["loc"] or ("",)
-    key = ".".join(str(part) for part in mistake["loc"] if part != "[key]")
-    prefix = f"{path}: {key}: " if key else f"{path}: "
-    if mistake["type"] == "extra_forbidden":
-        section: Any = TrainConfig
-        for parent in parents:
-            section = section.model_fields[parent].annotation
-        close = get_close_matches(str(name), section.model_fields, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"valid keys: {', '.join(section.model_fields)}"
-        return f"{prefix}unknown key; {hint}"
-    if mistake["type"] == "missing":
-        return f"{prefix}missing"
-    message = mistake["msg"].removeprefix("Value error, ")
-    return f"{prefix}{message}" + ("" if isinstance(mistake["input"], dict) else f" (got {mistake['input']!r})")

@@ -23,7 +23,7 @@ from inverters.images import load_image, round_to_8_bits, save_png
 from inverters.inverter import load_inverter
 from inverters.layers import INPUT_MULTIPLE, find_layers
 from inverters.measurement import left_out_metrics, measure, with_memory
-from inverters.methods import METHODS, Bench, fingerprint, load_benches
+from inverters.methods import DEFAULT_METHODS, METHODS, Bench, fingerprint, load_benches
 from inverters.metrics import mean_pairwise_distance, radial_spectrum
 from inverters.photographs import Photograph, digest, load_photographs
 from inverters.report import as_markdown
@@ -48,7 +48,7 @@ def evaluate(
     data: str,
     *,
     layers: Sequence[str] | None = None,
-    methods: Sequence[str] = tuple(METHODS),
+    methods: Sequence[str] = DEFAULT_METHODS,
     iterations: int = 200,
     limit: int | None = None,
     size: int = 224,

@@ -1,5 +1,6 @@
 """The `Inverter`: an encoder and decoders, together ready to reconstruct images."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import cast
@@ -7,11 +8,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from inverters.checkpoint import DECODERS, decoders_at_hand, find_checkpoints, folder_name, load_decoder
+from inverters.checkpoint import decoders_at_hand, find_checkpoints, folder_name, load_decoder
 from inverters.decoder import Decoder
 from inverters.devices import find_device, has_fast_bfloat16
 from inverters.encoder import VGGEncoder
-from inverters.errors import CheckpointError, InverterError, unknown_name
+from inverters.errors import CheckpointError, InverterError
 from inverters.images import pad_to_multiple
 from inverters.layers import INPUT_MULTIPLE, find_layers
 from inverters.tiles import Tile, split
@@ -115,7 +116,8 @@ def load_inverter(
         weights: see `VGGEncoder`.
         checkpoints: a folder of published decoders; None looks where `find_checkpoints` says.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        objective: which decoders: `pixel`, trained for small errors of pixels; `linear`, fitted in closed form.
+        objective: which decoders: `pixel`, trained for small errors of pixels; `perceptual`, trained for those of
+            features too; `linear`, fitted in closed form.
 
     Raises:
         UnknownNameError: an encoder, layer, set of weights or objective that does not exist.
@@ -123,8 +125,6 @@ def load_inverter(
         WeightsError: the encoder's weights are not to be had.
         InverterError: no such device.
     """
-    if objective not in DECODERS:
-        raise unknown_name("objective", objective, DECODERS)
     root = find_checkpoints(Path(checkpoints) if checkpoints is not None else None)
     folder = root / f"{encoder}-{weights_label(weights)}"
     at_hand = decoders_at_hand(root, encoder, weights, objective)
@@ -144,3 +144,13 @@ def load_inverter(
     network = VGGEncoder(wanted, encoder, weights)
     decoders = {layer: load_decoder(folder / folder_name(layer, objective), network) for layer in wanted}
     return Inverter(network, decoders, place)
+
+
+def weights_digest(networks: Iterable[nn.Module]) -> str:
+    """SHA-256 over the names, shapes and values of all weights."""
+    digest = hashlib.sha256()
+    for network in networks:
+        for key, tensor in network.state_dict().items():
+            digest.update(f"{key}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.cpu().contiguous().numpy().data)
+    return digest.hexdigest()

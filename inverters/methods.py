@@ -1,6 +1,5 @@
 """The methods that `invert evaluate` compares: each makes an image of another image's features."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,24 +11,19 @@ import torch
 from torch import Tensor
 
 from inverters.encoder import VGGEncoder
-from inverters.inverter import Inverter, load_inverter
+from inverters.inverter import Inverter, load_inverter, weights_digest
 from inverters.measurement import timed
 from inverters.optimization import OptimizationResult, invert_by_optimization
 
 REPEATS = 5  # runs of a decoder, whose median is its time
-TRAINED, LINEAR = "trained", "linear"  # kinds of decoders
-LOADERS: dict[str, Callable[..., Inverter]] = {
-    TRAINED: load_inverter,
-    LINEAR: partial(load_inverter, objective="linear"),
-}
 
 
 @dataclass(frozen=True)
 class Bench:
     """What inverts one layer.
 
-    `encoder` ends at `layer` and computes in float32. The `inverters`, by their kind of decoder, share it, and compute
-    in the precision that a user gets. `iterations` and `seed` are those of the search.
+    `encoder` ends at `layer` and computes in float32. The `inverters`, by their decoders' objective, share it, and
+    compute in the precision that a user gets. `iterations` and `seed` are those of the search.
     """
 
     layer: str
@@ -49,9 +43,9 @@ class Outcome(NamedTuple):
     notes: list[str]
 
 
-def _decode(bench: Bench, image: Tensor, kind: str) -> Outcome:
+def _decode(bench: Bench, image: Tensor, objective: str) -> Outcome:
     """One pass through encoder and decoder."""
-    reconstruct = partial(bench.inverters[kind].reconstruct, image)
+    reconstruct = partial(bench.inverters[objective].reconstruct, image)
     reconstruct()  # warms up
     runs = [timed(reconstruct, bench.device) for _ in range(REPEATS)]
     return Outcome(runs[0][0][bench.layer], median(seconds for _, seconds in runs), 1, [])
@@ -79,24 +73,26 @@ def _search(bench: Bench, image: Tensor, start: Tensor | None = None) -> Outcome
 
 def _refine(bench: Bench, image: Tensor) -> Outcome:
     """L-BFGS from the decoder's reconstruction (Dosovitskiy & Brox 2016)."""
-    decoded = _decode(bench, image, TRAINED)
+    decoded = _decode(bench, image, "pixel")
     refined = _search(bench, image, decoded.preds)
     return refined._replace(seconds=decoded.seconds + refined.seconds, encoder_passes=1 + refined.encoder_passes)
 
 
 class Method(NamedTuple):
-    """A way to invert features: the kinds of decoders that it needs, and what it does with a 1×3×H×W image."""
+    """A way to invert features: which decoders it needs, by their objective, and what it does with a 1×3×H×W image."""
 
-    kinds: tuple[str, ...]
+    objectives: tuple[str, ...]
     invert: Callable[[Bench, Tensor], Outcome]
 
 
 METHODS = {
-    "decoder": Method((TRAINED,), partial(_decode, kind=TRAINED)),
-    "linear": Method((LINEAR,), partial(_decode, kind=LINEAR)),
+    "decoder": Method(("pixel",), partial(_decode, objective="pixel")),
+    "perceptual": Method(("perceptual",), partial(_decode, objective="perceptual")),
+    "linear": Method(("linear",), partial(_decode, objective="linear")),
     "lbfgs": Method((), _search),
-    "decoder+lbfgs": Method((TRAINED,), _refine),
+    "decoder+lbfgs": Method(("pixel",), _refine),
 }
+DEFAULT_METHODS = ("decoder", "linear", "lbfgs", "decoder+lbfgs")
 
 
 def load_benches(
@@ -114,13 +110,17 @@ def load_benches(
     Raises:
         UnknownNameError, WeightsError, CheckpointError: see `load_inverter`.
     """
-    kinds = {kind for method in methods for kind in METHODS[method].kinds}
-    loaded = {kind: LOADERS[kind](layers, encoder, weights, checkpoints, str(device)) for kind in sorted(kinds)}
+    objectives = {objective for method in methods for objective in METHODS[method].objectives}
+    loaded = {
+        objective: load_inverter(layers, encoder, weights, checkpoints, str(device), objective)
+        for objective in sorted(objectives)
+    }
     benches = []
     for layer in layers:
         network = VGGEncoder([layer], encoder, weights).to(device).to(memory_format=torch.channels_last)
         inverters = {
-            kind: Inverter(network, {layer: inverter.decoders[layer]}, device) for kind, inverter in loaded.items()
+            objective: Inverter(network, {layer: inverter.decoders[layer]}, device)
+            for objective, inverter in loaded.items()
         }
         benches.append(Bench(layer, network, inverters, iterations, seed, device))
     return benches
@@ -128,10 +128,4 @@ def load_benches(
 
 def fingerprint(benches: Iterable[Bench]) -> str:
     """SHA-256 over the weights of all encoders and decoders."""
-    digest = hashlib.sha256()
-    for bench in benches:
-        for network in (bench.encoder, *bench.inverters.values()):
-            for key, tensor in network.state_dict().items():
-                digest.update(f"{key}{tuple(tensor.shape)}".encode())
-                digest.update(tensor.cpu().contiguous().numpy().data)
-    return digest.hexdigest()
+    return weights_digest(network for bench in benches for network in (bench.encoder, *bench.inverters.values()))

@@ -86,7 +86,11 @@ def lpips_unavailable() -> str | None:
     from torchvision.models import AlexNet_Weights
 
     weights = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(AlexNet_Weights.DEFAULT.url).path).name)
-    return None if weights.is_file() else f"LPIPS needs AlexNet's weights: no {weights.name} in {weights.parent}"
+    if weights.is_file():
+        return None
+    folder, home = weights.parent, Path.home()
+    shown = Path("~", folder.relative_to(home)) if folder.is_relative_to(home) else folder  # it goes into reports
+    return f"LPIPS needs AlexNet's weights: no {weights.name} in {shown}"
 
 
 @cache

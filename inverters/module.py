@@ -50,6 +50,9 @@ class InversionModule(pl.LightningModule):
         self._frozen = _Shared([encoder.to(memory_format=torch.channels_last)])
         self.decoders = nn.ModuleDict({layer: self._seeded_decoder(layer) for layer in config.layers})
         self.decoders.to(memory_format=torch.channels_last)
+        table = layer_table(config.encoder.name)
+        for other in {other for layer in config.layers for other in config.compared_layers(layer)}:
+            self.register_buffer(f"std_{other}", torch.ones(1, table[other].channels, 1, 1))
         self.psnr = nn.ModuleDict({layer: MeanMetric() for layer in config.layers})
 
     def _seeded_decoder(self, layer: str) -> FeatureDecoder:
@@ -68,12 +71,10 @@ class InversionModule(pl.LightningModule):
 
     @torch.no_grad()
     def fit_statistics(self, batches: list[Tensor]) -> None:
-        """Sets the mean and standard deviation of every decoder's features from `batches` of images, N×3×S×S each."""
-        sums = {
-            layer: torch.zeros(2, layer_table(self.config.encoder.name)[layer].channels, dtype=torch.float64)
-            for layer in self.config.layers
-        }
-        counts = dict.fromkeys(self.config.layers, 0)
+        """Sets the mean and standard deviation of all features from `batches` of images, N×3×S×S each."""
+        table, layers = layer_table(self.config.encoder.name), self.config.encoder_layers
+        sums = {layer: torch.zeros(2, table[layer].channels, dtype=torch.float64) for layer in layers}
+        counts = dict.fromkeys(layers, 0)
         for images in batches:
             for layer, features in self.encoder(images).items():
                 values = features.double().transpose(0, 1).flatten(1)  # C×(N·h·w)
@@ -81,26 +82,36 @@ class InversionModule(pl.LightningModule):
                 counts[layer] += values.shape[1]
         for layer, (total, squares) in sums.items():
             mean = total / counts[layer]
-            variance = (squares / counts[layer] - mean.square()).clamp_min(0)
-            self.decoders[layer].set_statistics(mean.float(), variance.sqrt().float())  # type: ignore[operator]
+            std = (squares / counts[layer] - mean.square()).clamp_min(0).sqrt()
+            if layer in self.decoders:
+                self.decoders[layer].set_statistics(mean.float(), std.float())  # type: ignore[operator]
+            if hasattr(self, f"std_{layer}"):
+                self.get_buffer(f"std_{layer}").copy_(std.view(1, -1, 1, 1).clamp_min(1e-6 * float(std.max()) + 1e-12))
 
     def training_step(self, images: Tensor, batch_index: int) -> Tensor:  # noqa: ARG002
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             features = self.encoder(images)
-        losses = {layer: self._loss(layer, images, features[layer]) for layer in self.decoders}
+        losses = {layer: self._loss(layer, images, features) for layer in self.decoders}
         total = torch.stack(list(losses.values()))
         if not total.isfinite().all():
             raise self._diverged("loss", losses)
         self.log_dict({f"loss/{layer}": loss.detach() for layer, loss in losses.items()})
         return total.sum()
 
-    def _loss(self, layer: str, images: Tensor, features: Tensor) -> Tensor:
+    def _loss(self, layer: str, images: Tensor, features: dict[str, Tensor]) -> Tensor:
         decoder, weights = self.decoders[layer], self.config.loss
-        preds = decoder(features)
+        preds = decoder(features[layer])
         loss = weights.pixel * pixel_loss(preds, images)
+        compared = self.config.compared_layers(layer)
+        weight_of = {other: weights.perceptual / len(compared) for other in compared}
         if weights.feature:
-            loss = loss + weights.feature * feature_loss(self.encoder(preds, [layer])[layer], features, decoder.std)  # type: ignore[arg-type]
+            weight_of[layer] = weight_of.get(layer, 0.0) + weights.feature
+        if weight_of:
+            found = self.encoder(preds, list(weight_of))
+            for other, weight in weight_of.items():
+                std = decoder.std if other == layer else self.get_buffer(f"std_{other}")
+                loss = loss + weight * feature_loss(found[other], features[other], std)  # type: ignore[arg-type]
         if weights.total_variation:
             loss = loss + weights.total_variation * total_variation(preds)
         return loss

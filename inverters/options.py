@@ -42,6 +42,9 @@ Checkpoints = Annotated[
 Size = Annotated[
     str, typer.Option(callback=check_size, metavar="PIXELS|full", help="Shrink to this shorter side, or do not.")
 ]
+Objective = Annotated[
+    str, typer.Option(help="Which decoders: pixel, for small errors; perceptual, sharper; or linear, in closed form.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 
 

@@ -23,12 +23,14 @@ MEASUREMENTS, TABLE = "metrics.json", "metrics.csv"
 class Recipe:
     """What decides the reconstructions of an image, beside the image.
 
-    `size` is the shorter side in pixels that larger images are shrunk to, if they are; `method` is `decoder`,
-    `decoder+lbfgs` or `optimization`, the latter two with so many `iterations`.
+    `networks` is `weights_digest` of the encoder and its decoders; `size` the shorter side in pixels that larger images
+    are shrunk to, if they are; `method` is `decoder`, `decoder+lbfgs` or `optimization`, the latter two with so many
+    `iterations`.
     """
 
     encoder: str
     weights: str
+    networks: str
     layers: tuple[str, ...]
     size: int | None
     method: str = "decoder"

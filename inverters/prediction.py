@@ -14,7 +14,7 @@ from torch import Tensor
 from inverters.errors import ImageError
 from inverters.files import make_folder
 from inverters.images import load_image, resize_shorter_side
-from inverters.inverter import Inverter, Progress
+from inverters.inverter import Inverter, Progress, weights_digest
 from inverters.optimization import Progress as SearchProgress
 from inverters.outputs import (
     Failure,
@@ -100,7 +100,8 @@ def recipe_of(inverter: Inverter, size: int | None, iterations: int) -> Recipe:
     """What decides the reconstructions that `invert` makes of images shrunk to `size`."""
     method = "decoder+lbfgs" if iterations else "decoder"
     encoder = inverter.encoder
-    return Recipe(encoder.name, encoder.weights, tuple(inverter.decoders), size, method, iterations)
+    networks = weights_digest([inverter])
+    return Recipe(encoder.name, encoder.weights, networks, tuple(inverter.decoders), size, method, iterations)
 
 
 def invert(
@@ -171,8 +172,8 @@ def optimize(
         image[None], inverter, layer, start, settings=settings, iterations=iterations, seed=seed, progress=progress
     )
     seconds = time.perf_counter() - started
-    encoder = inverter.encoder
-    recipe = Recipe(encoder.name, encoder.weights, (layer,), size, "optimization", iterations)
+    encoder, networks = inverter.encoder, weights_digest([inverter])
+    recipe = Recipe(encoder.name, encoder.weights, networks, (layer,), size, "optimization", iterations)
     prediction = write_prediction(
         str(file), image, {layer: result.images}, seconds, recipe, output_dir / folder_names([file])[0]
     )

@@ -70,6 +70,7 @@ class PlainProgress(Callback):
         outputs: Any,  # noqa: ARG002
         batch: Any,  # noqa: ARG002
         batch_idx: int,
+        dataloader_idx: int = 0,  # noqa: ARG002
     ) -> None:
         now, done, images = time.monotonic(), batch_idx + 1, int(sum(trainer.num_predict_batches))
         if now - self.shown < PLAIN_SECONDS:

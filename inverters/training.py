@@ -28,7 +28,7 @@ from inverters.decoder import Decoder
 from inverters.devices import find_device, has_fast_bfloat16
 from inverters.encoder import VGGEncoder
 from inverters.engine import interruptible, make_trainer
-from inverters.errors import DataError, TrainingError, first_line
+from inverters.errors import DataError, TrainingError
 from inverters.files import make_folder
 from inverters.interruption import STOPPED, StopWhenAsked, WholeCheckpoints
 from inverters.inverter import Inverter
@@ -37,13 +37,9 @@ from inverters.logs import make_logger
 from inverters.metrics import peak_signal_noise_ratio
 from inverters.module import InversionModule
 from inverters.progress import quieten, watched
+from inverters.resumption import read_state
 
 STATISTICS_IMAGES = 64
-MAY_CHANGE = {  # between the parts of a resumed run, since the result does not depend on it
-    *("data.validation", "data.validation_split", "data.validation_limit", "data.workers"),
-    *("trainer.validate_every", "trainer.checkpoint_every", "trainer.accelerator", "trainer.checkpoint_minutes"),
-    "trainer.loggers",
-}
 VERSIONED = ("inverters", "torch", "torchvision", "pytorch-lightning", "datasets")
 
 
@@ -76,10 +72,10 @@ def train(config: TrainConfig, output_dir: Path, resume: bool = False) -> list[P
 
 
 def _train(config: TrainConfig, output_dir: Path, last: Path | None) -> list[Path]:
-    state = _read_state(last, config) if last else None
+    state = read_state(last, config) if last else None
     data = ImageDataModule(config.data, config.trainer.steps, config.seed)
     data.setup()
-    encoder = VGGEncoder(config.layers, config.encoder.name, config.encoder.weights)
+    encoder = VGGEncoder(config.encoder_layers, config.encoder.name, config.encoder.weights)
     if config.objective == "linear":
         decoders, psnr = _fit_linear(config, encoder, data)
     else:
@@ -118,10 +114,10 @@ def _descend(
 ) -> tuple[Mapping[str, Decoder], dict[str, float]]:
     """Decoders trained by gradient descent, and their validation PSNR in dB; none but on rank zero."""
     module = InversionModule(config, encoder)
+    if state is None:
+        module.fit_statistics(data.first_images(STATISTICS_IMAGES))
     if state is None and config.decoder.initial:
         _start_from(Path(config.decoder.initial), module, encoder)
-    elif state is None:
-        module.fit_statistics(data.first_images(STATISTICS_IMAGES))
 
     trainer = _trainer(config, output_dir, state["global_step"] if state else 0)
     images = trainer.world_size * config.data.batch_size
@@ -154,35 +150,6 @@ def _start_from(root: Path, module: InversionModule, encoder: VGGEncoder) -> Non
                 f"of {decoder.arguments}"
             )
         decoder.load_state_dict(published.state_dict())
-
-
-def _read_state(path: Path, config: TrainConfig) -> dict[str, Any]:
-    """The checkpoint at `path`, of which is checked that it belongs to this run.
-
-    Raises:
-        TrainingError: it is damaged, or its run's configuration differs in what decides the result.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-        saved = TrainConfig.model_validate(state["config"])
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
-        raise TrainingError(f"cannot resume from {path}: {first_line(error)}") from None
-    before, now = _flatten(saved.model_dump()), _flatten(config.model_dump())
-    decisive = now.keys() - MAY_CHANGE | ({"data.workers"} if config.data.streaming else set())
-    if changed := [key for key in now if key in decisive and now[key] != before[key]]:
-        changes = ", ".join(f"{key} (was {before[key]!r}, is {now[key]!r})" for key in changed)
-        raise TrainingError(f"the run in {path.parents[1]} cannot be resumed with another configuration: {changes}")
-    return state
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and key != "stages":
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _fit(trainer: pl.Trainer, module: InversionModule, data: ImageDataModule, last: Path | None) -> None:

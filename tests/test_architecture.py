@@ -17,10 +17,12 @@ ROWS = {
     "errors": -1,  # which every module may import, those of row 0 too
     **dict.fromkeys(["files", "layers"], 0),
     **dict.fromkeys(["config", "devices", "images", "interruption", "losses", "tiles", "weights"], 1),
+    "config_file": 1.5,
     **dict.fromkeys(["decoder", "encoder", "metrics", "presets", "results", "sources"], 2),
     **dict.fromkeys(["checkpoint", "crops", "figures", "linear", "logs", "measurement"], 3),
     **dict.fromkeys(["module", "optimization", "photographs", "plots", "progress", "report"], 3),
     "outputs": 3.2,  # from `figures`
+    "resumption": 3.3,
     "engine": 3.3,  # from `progress`
     "shards": 3.3,  # from `outputs`
     "data": 3.3,  # from `crops`
@@ -34,7 +36,7 @@ ROWS = {
     "cli": 5.5,
 }
 SHELL = {"__init__", "__main__"}  # they hand on names, or run the command line
-WITHOUT_TORCH = ("errors", "layers", "files", "config", "cli", "cli_invert", "options")
+WITHOUT_TORCH = ("errors", "layers", "files", "config", "config_file", "cli", "cli_invert", "options")
 SLOW = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "datasets", "matplotlib", "pandas", "transformers")
 
 
@@ -131,7 +133,7 @@ def test_help_and_usage_errors_load_no_torch(arguments: list[str], status: int) 
 
 
 def test_the_package_and_its_errors_load_no_torch() -> None:
-    assert run("import inverters, inverters.config, inverters.layers, inverters.files\ninverters.InverterError") == (
+    assert run("import inverters, inverters.config_file, inverters.files\ninverters.InverterError") == (
         0,
         set(),
     )

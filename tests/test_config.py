@@ -6,7 +6,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from inverters.config import TrainConfig, load_config
+from inverters.config import TrainConfig
+from inverters.config_file import load_config
 from inverters.errors import ConfigError
 from inverters.layers import layer_table
 
@@ -185,7 +186,8 @@ def test_an_unknown_encoder(path: Path) -> None:
         ("decoder.stages.4=[[0, 1]]", "decoder.stages.4.0.0: Input should be greater than 0 (got 0)"),
         ("decoder.stages.4=[[1, -1]]", "decoder.stages.4.0.1: Input should be greater than or equal to 0 (got -1)"),
         ("decoder.stages.4=[[1]]", "decoder.stages.4.0.1: missing"),
-        ("loss={pixel: 0, feature: 0}", "loss: pixel and feature are both 0: nothing ties a reconstruction to its"),
+        ("loss={pixel: 0, feature: 0}", "loss: pixel, feature and perceptual are all 0: nothing ties a reconstruction"),
+        ("objective=perceptual", "objective is perceptual, but loss.feature and loss.perceptual are both 0"),
         ("optimizer.learning_rate=0", "optimizer.learning_rate: Input should be greater than 0 (got 0)"),
         ("optimizer.learning_rate=.inf", "optimizer.learning_rate: Input should be a finite number (got inf)"),
         ("seed=4294967296", "seed: Input should be less than 4294967296 (got 4294967296)"),
@@ -298,7 +300,7 @@ def test_every_key_is_explained(key: str) -> None:
     comment = comments((CONFIGS / "vgg19.yaml").read_text()).get(key)
     assert comment, f"{key} has no comment in configs/vgg19.yaml"
     default = schema()[key]
-    stated = re.search(r"\bdefault ([^\s,;]+)", comment)
+    stated = re.search(r"\bdefault (\[[^]]*\]|[^\s,;]+)", comment)
     if default is ...:
         assert stated is None
     else:

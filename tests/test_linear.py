@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from inverters.checkpoint import decoders_at_hand, load_decoder
-from inverters.config import load_config
+from inverters.config_file import load_config
 from inverters.decoder import LinearDecoder
 from inverters.encoder import VGGEncoder
 from inverters.errors import CheckpointError, ConfigError, InverterError, TrainingError, UnknownNameError

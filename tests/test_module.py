@@ -29,7 +29,7 @@ def built(
         "seed": seed,
     }
     config = TrainConfig.model_validate(values | sections)
-    return InversionModule(config, VGGEncoder(layers, weights="random"))
+    return InversionModule(config, VGGEncoder(config.encoder_layers, weights="random"))
 
 
 def images(count: int = 2, height: int = 32, width: int = 32) -> Tensor:
@@ -110,6 +110,23 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_and_of_the_layers() -> None:
     assert loss(pixel=0, feature=2) == pytest.approx(2 * expected["feature"], rel=1e-4)
     both = 3 * expected["pixel"] + 0.5 * expected["total_variation"]
     assert loss(pixel=3, total_variation=0.5) == pytest.approx(both, rel=1e-4)
+
+
+def test_the_perceptual_loss_compares_this_and_the_shallower_layers() -> None:
+    x = images()
+    module = built("relu1_1", "conv3_1", loss={"pixel": 0, "perceptual": 3})
+    module.fit_statistics([images(3)])
+    features = module.encoder(x)
+    assert list(features) == ["relu1_1", "relu1_2", "relu2_2", "conv3_1"]
+    expected = 0.0
+    for layer, compared in (("relu1_1", ["relu1_1"]), ("conv3_1", ["relu1_2", "relu2_2", "conv3_1"])):
+        preds = module.decoders[layer](features[layer]).detach()
+        found = module.encoder(preds)
+        for other in compared:
+            std = module.encoder(images(3))[other].std(dim=(0, 2, 3), correction=0, keepdim=True)
+            std = std.clamp_min(1e-6 * float(std.max()))
+            expected += 3 / len(compared) * float((((found[other] - features[other]) / std) ** 2).mean())
+    assert module.training_step(x, 0).item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_feature_loss_reaches_the_decoder_and_not_the_encoder() -> None:

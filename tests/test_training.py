@@ -16,7 +16,6 @@ import datasets
 import numpy as np
 import pytest
 import torch
-import yaml
 from conftest import Change, command, photographs, written
 from PIL import Image
 from safetensors.torch import load_file
@@ -25,7 +24,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from inverters.checkpoint import load_decoder, read_card
-from inverters.config import TrainConfig, load_config
+from inverters.config import TrainConfig
+from inverters.config_file import load_config
 from inverters.encoder import VGGEncoder
 from inverters.errors import CheckpointError, DataError, InverterError, OutputError, TrainingError
 from inverters.module import InversionModule
@@ -490,23 +490,6 @@ def test_a_shipped_configuration_trains(tmp_path: Path, settings: Callable[..., 
     folders = train(run, tmp_path / "out")
     assert [folder.name.removesuffix("-linear") for folder in folders] == run.layers
     assert all((folder / "model.safetensors").stat().st_size < 16e6 for folder in folders)
-
-
-def test_vgg19_yaml_explains_every_key_and_states_its_default() -> None:
-    text = (CONFIGS / "vgg19.yaml").read_text()
-    lines = {match[1]: match[2] for match in re.finditer(r"^ *(\w+):[^#\n]*(#.*(?:\n +#.*)*)?$", text, re.MULTILINE)}
-    for name, field in TrainConfig.model_fields.items():
-        section = field.annotation
-        if not hasattr(section, "model_fields"):
-            assert lines[name], name
-            continue
-        for key, value in section.model_fields.items():  # type: ignore[union-attr]
-            assert lines[key], key
-            if value.is_required() or value.default == []:
-                continue
-            stated = re.search(r"default ([\w.-]+|\{\})", lines[key])
-            assert stated, key
-            assert yaml.safe_load(stated[1].rstrip(".")) == value.default or float(stated[1]) == value.default, key
 
 
 @pytest.mark.slow
