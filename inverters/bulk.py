@@ -124,7 +124,6 @@ def predict_all(
         devices,
         num_nodes=num_nodes,
         strategy="ddp" if devices * num_nodes > 1 else "auto",
-        callbacks=[],
         logger=False,
         enable_checkpointing=False,
         inference_mode=False,  # L-BFGS needs gradients

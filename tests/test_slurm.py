@@ -22,7 +22,10 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     folder = tmp_path_factory.mktemp("slurm")
     subprocess.run(["bash", str(ROOT / "tests" / "slurm" / "start.sh"), str(folder)], check=True)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    yield os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": path}
+    environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": path}
+    yield environment
+    subprocess.run(["scancel", "--signal=KILL", "--user=root"], env=environment, check=False)
+    time.sleep(2)
     for daemon in folder.glob("*.pid"):
         subprocess.run(["kill", daemon.read_text().strip()], check=False)
 
@@ -50,7 +53,7 @@ def submit(tmp_path: Path, slurm: dict[str, str], settings: Callable[..., Change
     return submitted
 
 
-def wait_for(condition: Callable[[], bool], log: Callable[[], str], seconds: float = 180) -> None:
+def wait_for(condition: Callable[[], bool], log: Callable[[], str], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, log()
