@@ -20,15 +20,15 @@ def make_logger(name: str, output_dir: Path, first_step: int) -> Logger:
     Raises:
         TrainingError: its package is not installed, or `$MLFLOW_TRACKING_URI` names no server.
     """
-    logs = output_dir / "logs"
+    logs, server = output_dir / "logs", os.environ.get("MLFLOW_TRACKING_URI")
     part = f"from-step-{first_step}" if first_step else ""
     makers: dict[str, Callable[[], Logger]] = {
         "tensorboard": lambda: TensorBoardLogger(logs, name="", version=""),
         "csv": lambda: CSVLogger(logs, name="", version=part),  # it empties its folder
         "wandb": lambda: WandbLogger(f"{output_dir.name} {part}".strip(), logs, project=PROJECT),
-        "mlflow": lambda: MLFlowLogger(PROJECT, f"{output_dir.name} {part}".strip()),
+        "mlflow": lambda: MLFlowLogger(PROJECT, f"{output_dir.name} {part}".strip(), tracking_uri=server),
     }
-    if name == "mlflow" and not os.environ.get("MLFLOW_TRACKING_URI"):
+    if name == "mlflow" and not server:
         raise TrainingError("the logger 'mlflow' needs a server: name it in $MLFLOW_TRACKING_URI")
     try:
         return makers[name]()

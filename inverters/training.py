@@ -199,10 +199,15 @@ def _trainer(config: TrainConfig, output_dir: Path, first_step: int) -> pl.Train
                 train_time_interval=timedelta(minutes=settings.checkpoint_minutes),
                 enable_version_counter=False,
             ),
-            *([LearningRateMonitor("step"), ThroughputMonitor(len, separator="/")] if settings.loggers else []),
+            *([LearningRateMonitor("step"), ThroughputMonitor(_count, separator="/")] if settings.loggers else []),
             *([DeviceStatsMonitor(cpu_stats=False)] if settings.loggers else []),
         ],
     )
+
+
+def _count(images: Tensor) -> int:
+    """How many images a batch counts as; that of an unreadable one is empty."""
+    return max(1, len(images))
 
 
 def _precision(precision: str, accelerator: str) -> Any:

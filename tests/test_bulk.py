@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,7 +51,13 @@ def test_two_processes_write_every_image_once(invert: Run, options: list[str], f
     one, two = tmp_path / "one", tmp_path / "two"
     assert invert("predict", folder, *options, "--output-dir", one).status == 1
     command = [sys.executable, "-m", "inverters", "predict", folder, *options, "--output-dir", two, "--devices", "2"]
-    done = subprocess.run([*map(str, command), "--skip-existing"], capture_output=True, text=True, check=False)
+
+    def run() -> subprocess.CompletedProcess[str]:
+        without_srun = {**os.environ, "PATH": ""}  # where there is one, Lightning hints at it
+        arguments = [*map(str, command), "--skip-existing"]
+        return subprocess.run(arguments, capture_output=True, text=True, check=False, env=without_srun)
+
+    done = run()
     assert done.returncode == 1
     assert done.stderr == f"error: cannot read {folder}/2a.png: not an image of a known format\n"
     assert done.stdout.splitlines()[-1] == f"inverted 5 images, 0 were there, 1 failed; wrote {two}"
@@ -62,7 +69,7 @@ def test_two_processes_write_every_image_once(invert: Run, options: list[str], f
 
     (two / "3" / "metrics.json").unlink()  # as an interruption leaves it: that is written last
     before = changes(two)
-    done = subprocess.run([*map(str, command), "--skip-existing"], capture_output=True, text=True, check=False)
+    done = run()
     assert done.stdout.splitlines()[-1] == f"inverted 1 images, 4 were there, 1 failed; wrote {two}"
     after = changes(two)
     again = {str(file.relative_to(two)) for file in (two / "3").iterdir()} | {"metrics.csv"}

@@ -184,6 +184,7 @@ def test_the_card_says_what_made_the_decoder(published: Path) -> None:
         "fingerprint": VGGEncoder(["relu1_1"], weights="random").fingerprint("relu1_1"),
         "layer": "relu1_1",
         "objective": "pixel",
+        "initial": None,
         "decoder": {"stages": [[4, 1]]},
         "loss": {"pixel": 1.0},
         "data": {"train": ["photographs"], "crop_size": 64},

@@ -58,16 +58,18 @@ def test_every_invert_command(invert: Callable[..., Outcome], elsewhere: Path) -
     assert (elsewhere / "results" / "photo" / "relu4_2.png").exists()
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
-def test_the_commands_of_the_other_pages_exist(page: Path) -> None:
-    """They need a cluster, or hours: here only their options are parsed."""
-    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), re.S)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+def test_the_commands_of_the_other_pages_exist() -> None:
+    """They need a cluster, or minutes: here only their options are parsed."""
+    pages = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    lines = "".join(re.findall(r"```sh\n(.*?)```", pages, re.S)).replace("\\\n", " ").splitlines()
     commands = [shlex.split(line.partition("invert ")[2]) for line in lines if "invert " in line]
-    assert commands
+    assert len(commands) >= 3
     for name, *arguments in commands:
         command = get_command(app).commands[name]  # type: ignore[attr-defined]
         command.make_context(name, arguments)
+    scripts = [line.split()[1] for line in lines if line.startswith("python ")]
+    assert {f"benchmarks/{name}.py" for name in ("inversion", "prediction", "training")} == set(scripts)
+    assert all((ROOT / script).is_file() for script in scripts)
 
 
 @pytest.mark.parametrize("code", PYTHON)

@@ -203,7 +203,7 @@ def test_a_run_of_the_other_kind_is_not_resumed(run: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("objective=linaer", "objective: Input should be 'pixel' or 'linear'"),
+        ("objective=linaer", "objective: Input should be 'pixel', 'linear' or 'perceptual'"),
         ("linear.kernel_size=2", "linear.kernel_size: Input should be 1, 3, 5 or 7"),
         ("linear.ridge=0", "linear.ridge: Input should be greater than 0"),
         ("linear.rige=1", "linear.rige: unknown key; did you mean 'ridge'"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import Change, written
 
+STEPS = 900
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slurm
 
@@ -34,7 +35,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 def submit(tmp_path: Path, slurm: dict[str, str], settings: Callable[..., Change]) -> Callable[..., str]:
     """Submits one of the jobs as it is, with the resources that these nodes have, and returns its number."""
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    values = settings(trainer={"steps": 600, "checkpoint_every": 10, "validate_every": 600})
+    values = settings(trainer={"steps": STEPS, "checkpoint_every": 10, "validate_every": STEPS})
     run = written(tmp_path / "run.yaml", values)
 
     def submitted(job: str, *options: str) -> str:
@@ -60,9 +61,10 @@ def wait_for(condition: Callable[[], bool], log: Callable[[], str], seconds: flo
         time.sleep(0.2)
 
 
-def test_two_nodes_train_and_go_on_after_a_preemption(
+def test_two_nodes_train_and_go_on_where_they_were_stopped(
     tmp_path: Path, slurm: dict[str, str], submit: Callable[..., str]
 ) -> None:
+    """First by a preemption, after which SLURM queues the job again; then as if its time were up: the job does so."""
     job = submit("four-nodes", "--nodes=2")
     last = tmp_path / "out" / "state" / "last.ckpt"
     published = [tmp_path / "out" / "checkpoints" / "vgg19-random" / layer for layer in ("relu1_1", "relu2_1")]
@@ -70,21 +72,27 @@ def test_two_nodes_train_and_go_on_after_a_preemption(
     def log() -> str:
         return "\n".join(path.read_text() for path in tmp_path.glob("*.log"))
 
-    wait_for(last.exists, log)
-    subprocess.run(["scontrol", "requeue", job], env=slurm, check=True)
-    wait_for(lambda: "stopped at step" in log(), log)
-    stopped = torch.load(last, weights_only=True)["global_step"]
-    assert 10 <= stopped < 600
-    assert not any(folder.exists() for folder in published)
-
-    def done() -> bool:
+    def now(condition: Callable[[], bool]) -> bool:
         # SLURM would hold the job back for two minutes after a requeue.
         hurry = ["scontrol", "update", f"JobId={job}", "StartTime=now"]
         subprocess.run(hurry, env=slurm, check=False, capture_output=True)
-        return all((folder / "config.json").exists() for folder in published)
+        return condition()
 
-    wait_for(done, log)
-    assert log().count("4 images a step on 2 devices") == 2
+    wait_for(last.exists, log)
+    subprocess.run(["scontrol", "requeue", job], env=slurm, check=True)
+    wait_for(lambda: log().count("stopped at step") == 1, log)
+    stopped = torch.load(last, weights_only=True)["global_step"]
+    assert 10 <= stopped < STEPS
+
+    before = last.stat().st_mtime
+    wait_for(lambda: now(lambda: last.stat().st_mtime > before), log)
+    subprocess.run(["scancel", "--signal=USR1", job], env=slurm, check=True)
+    wait_for(lambda: log().count("stopped at step") == 2, log)
+    assert stopped < torch.load(last, weights_only=True)["global_step"] < STEPS
+    assert not any(folder.exists() for folder in published)
+
+    wait_for(lambda: now(lambda: all((folder / "config.json").exists() for folder in published)), log)
+    assert log().count("4 images a step on 2 devices") == 3
 
 
 def test_an_array_trains_a_layer_a_task(tmp_path: Path, submit: Callable[..., str]) -> None:

@@ -16,7 +16,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from conftest import Change, command, photographs, written
+from conftest import Change, Outcome, command, photographs, written
 from PIL import Image
 from safetensors.torch import load_file
 from skimage.metrics import peak_signal_noise_ratio as skimage_psnr
@@ -28,6 +28,8 @@ from inverters.config import TrainConfig
 from inverters.config_file import load_config
 from inverters.encoder import VGGEncoder
 from inverters.errors import CheckpointError, DataError, InverterError, OutputError, TrainingError
+from inverters.images import load_image
+from inverters.inverter import load_inverter
 from inverters.module import InversionModule
 from inverters.training import train
 
@@ -153,6 +155,39 @@ def test_what_cannot_be_resumed(tmp_path: Path, config: Callable[..., TrainConfi
         train(run, tmp_path / "a", resume=True)
 
 
+def test_perceptual_decoders_stand_beside_the_others(
+    tmp_path: Path, config: Callable[..., TrainConfig], invert: Callable[..., Outcome]
+) -> None:
+    checkpoints = tmp_path / "out" / "checkpoints"
+    trainer = {"steps": 4, "checkpoint_every": 2, "precision": "32-true"}
+    train(config(trainer=trainer), tmp_path / "out")
+    perceptual = {"objective": "perceptual", "loss": {"perceptual": 0.5}}
+    folders = train(config(trainer=trainer, **perceptual), tmp_path / "perceptual")
+    assert [folder.name for folder in folders] == ["relu1_1-perceptual", "relu2_1-perceptual"]
+    for folder in folders:
+        folder.rename(checkpoints / "vgg19-random" / folder.name)
+    both = [
+        load_inverter(weights="random", checkpoints=checkpoints, objective=objective).decoders
+        for objective in ("pixel", "perceptual")
+    ]
+    assert list(both[0]) == list(both[1]) == ["relu1_1", "relu2_1"]
+    assert not torch.equal(both[0]["relu2_1"].body[0].weight, both[1]["relu2_1"].body[0].weight)
+
+    image = next((tmp_path / "train").iterdir())
+    options = ("--weights", "random", "--checkpoints", checkpoints, "--output-dir", tmp_path / "images")
+    for objective in ("pixel", "perceptual"):
+        assert invert("predict", image, *options, "--objective", objective).status == 0
+        inverter = load_inverter(weights="random", checkpoints=checkpoints, objective=objective)
+        expected = inverter.reconstruct(load_image(image)[None])["relu2_1"][0]
+        shown = load_image(tmp_path / "images" / image.stem / "relu2_1.png")
+        assert (shown - expected.cpu()).abs().max() <= 0.5 / 255 + 1e-6
+    unknown = invert("predict", image, *options, "--objective", "pixels")
+    assert (unknown.status, unknown.err) == (
+        1,
+        "error: unknown objective 'pixels': did you mean 'pixel'? Valid: pixel, linear, perceptual\n",
+    )
+
+
 def test_curves_go_where_the_configuration_says(
     tmp_path: Path, config: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +217,7 @@ def test_curves_go_to_servers(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path}/server")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     train(config(trainer={"steps": 3, "validate_every": 3, "loggers": ["wandb", "mlflow"]}), tmp_path / "run")
+    mlflow.set_tracking_uri(f"file://{tmp_path}/server")
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     assert run.info.run_name == "run"
     assert run.data.metrics["psnr/relu2_1"] == pytest.approx(
@@ -485,10 +521,16 @@ def test_ctrl_c_is_no_other_exit(
 def test_a_shipped_configuration_trains(tmp_path: Path, settings: Callable[..., Change], path: Path) -> None:
     data = settings()["data"]
     overrides = [f"data.{key}={data[key]}" for key in ("train", "validation", "workers")]
-    overrides += ["data.crop_size=32", "data.batch_size=1", "data.resize=null", "data.shuffle_buffer=4"]
+    overrides += [
+        "data.crop_size=32",
+        "data.batch_size=1",
+        "data.resize=null",
+        "data.shuffle_buffer=4",
+        "decoder.initial=null",
+    ]
     run = load_config(path, [*overrides, "encoder.weights=random", "trainer.steps=2", "trainer.accelerator=cpu"])
     folders = train(run, tmp_path / "out")
-    assert [folder.name.removesuffix("-linear") for folder in folders] == run.layers
+    assert [folder.name.partition("-")[0] for folder in folders] == run.layers
     assert all((folder / "model.safetensors").stat().st_size < 16e6 for folder in folders)
 
 
