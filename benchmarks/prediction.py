@@ -16,7 +16,7 @@ import skimage.data
 from PIL import Image
 from record import record
 
-SIZES = ((1000, 750), (2000, 1500), (4000, 3000))  # width, height
+SIZES = ((1600, 1200), (2000, 1500), (4000, 3000))  # width, height
 COUNTS = (100, 1000)  # images of a folder
 PREDICT = ("-m", "inverters", "predict")
 

@@ -92,6 +92,6 @@ def _row(card: DecoderCard, folder: Path) -> str:
         f"{layer.receptive_field} px",
         f"{decoder.reach} px",
         made_of,
-        f"{card.steps * card.data['batch_size']:,}",
+        f"{card.steps * card.data['batch_size']:,}" + (f" after those of {card.initial}" if card.initial else ""),
     )
     return f"| {' | '.join(cells)} |"

@@ -18,7 +18,7 @@ from inverters.layers import INPUT_MULTIPLE, find_layers
 from inverters.tiles import Tile, split
 from inverters.weights import check_weights, weights_label
 
-LARGEST_WHOLE = 3_000_000  # pixels of an image that is inverted in one piece: about 2 GB
+LARGEST_WHOLE = 2_000_000  # pixels of an image that is inverted in one piece: about 3 GB
 TILE = 1024
 
 Progress = Callable[[int, int], None]  # is told the number of tiles done, and of all
@@ -48,7 +48,7 @@ class Inverter(nn.Module):
             images: N×3×H×W, RGB in [0, 1], any height and width, on any device.
             tile: the side in pixels, a multiple of 32, of the squares that images are inverted in one after the other,
                 which bounds the memory. What surrounds a square counts as far as it reaches into it, so the result is
-                that of the whole image. None takes 1024 where an image has more than 3 million pixels.
+                that of the whole image. None takes 1024 where an image has more than 2 million pixels.
             progress: is called after each tile with the number of tiles done and of all.
 
         Returns:
