@@ -184,7 +184,7 @@ class InversionModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.log_dict({f"psnr/{layer}": metric for layer, metric in self.psnr.items()})  # type: ignore[misc]
         values = torch.stack([metric.compute() for metric in self.psnr.values()])  # type: ignore[operator]
-        self.log("psnr/mean", values.mean(), prog_bar=True)
+        self.log("psnr/mean", values.mean(), prog_bar=True, sync_dist=True)
 
     def _log_strip(self, number: int, strip: Tensor) -> None:
         """The original and its reconstructions side by side, as an image in TensorBoard."""

@@ -446,6 +446,20 @@ def test_a_shard_that_is_damaged_behind_its_first_rows(tmp_path: Path, workers: 
         data.first_images(18)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_shard_that_vanishes_while_training(tmp_path: Path, workers: int) -> None:
+    shards = [parquet(tmp_path / f"{name}.parquet", [encoded(1)] * 4) for name in "ab"]
+    config = {"image_column": "photo", "streaming": True, "workers": workers, "shuffle_buffer": 1}
+    validation = parquet(tmp_path / "validation" / "v.parquet", [encoded(1)])
+    data = module(tmp_path / "?.parquet", validation, steps=99, **config)
+    batches = iter(data.train_dataloader())
+    next(batches)
+    for shard in shards:
+        shard.unlink()
+    with pytest.raises(DataError, match=r"cannot read .*\?\.parquet: .*No such file"):
+        list(batches)
+
+
 def test_the_seed_decides_the_order(tmp_path: Path) -> None:
     folder = greys(tmp_path / "photos", 8)
     orders = []
