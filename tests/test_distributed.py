@@ -14,7 +14,7 @@ from inverters.checkpoint import read_card
 pytestmark = pytest.mark.ddp
 
 
-@pytest.mark.parametrize("algorithm", ["adamw", "muon"])
+@pytest.mark.parametrize("algorithm", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_two_processes_with_half_the_batch_train_the_decoder_of_one(
     tmp_path: Path, settings: Callable[..., Change], algorithm: str
 ) -> None:
