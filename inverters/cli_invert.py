@@ -74,7 +74,7 @@ def predict(
     from inverters.inverter import load_inverter
 
     inverter = load_inverter(names, encoder, weights, checkpoints, "cpu" if bulk else device, objective)
-    files, missing = _find_files(paths or [])
+    files, missing = _find_files(paths or [], output_dir)
     options: dict[str, Any] = {"size": pixels(size), "iterations": refine, "tile": tile, "skip_existing": skip_existing}
     if not bulk:
         failed = _predict(files, inverter, output_dir, options)
@@ -96,8 +96,8 @@ def predict(
         raise typer.Exit(1)
 
 
-def _find_files(paths: Sequence[Path]) -> tuple[list[Path], int]:
-    """Each file once, as it was first named; and how many paths there is nothing at."""
+def _find_files(paths: Sequence[Path], output_dir: Path) -> tuple[list[Path], int]:
+    """Each file once, as it was first named, but no earlier results; and how many paths there is nothing at."""
     from inverters.images import find_images
 
     files: dict[Path, Path] = {}
@@ -105,7 +105,8 @@ def _find_files(paths: Sequence[Path]) -> tuple[list[Path], int]:
     for path in paths:
         try:
             for file in find_images(path):
-                files.setdefault(file.absolute(), file)
+                if file == path or output_dir.absolute() not in file.absolute().parents:
+                    files.setdefault(file.absolute(), file)
         except ImageError as error:
             missing += 1
             errors.print(f"error: {error}", markup=False)

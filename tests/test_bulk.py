@@ -93,6 +93,16 @@ def test_what_is_there_is_passed_over_only_if_made_in_the_same_way(
         assert invert(*arguments, "--skip-existing", *change).err.count("inverted ") == 5
 
 
+def test_results_are_not_inverted_again(
+    invert: Run, options: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    for _ in range(2):
+        done = invert("predict", ".", *options)
+        assert done.err.count("inverted ") == 5
+    assert invert("predict", "inversions/0/depth.png", *options, "--output-dir", "inversions").status == 0
+
+
 def test_parquet_files_hold_what_the_folders_hold(
     invert: Run, options: list[str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
