@@ -25,6 +25,7 @@ from inverters.progress import quieten
 from inverters.shards import ParquetShards
 from inverters.sources import open_images, read_image
 
+NOTHING = -1  # the number of no image, for a process that has none to invert: Lightning wants one for each
 AHEAD = 4  # images that are encoded and written while the next one is inverted
 
 
@@ -164,7 +165,7 @@ class _Images(pl.LightningDataModule):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = max(1, cores // self.trainer.num_devices - 1)  # type: ignore[union-attr]
         reader = _Reader(self.images, self.size)
-        return DataLoader(reader, batch_size=None, sampler=left, num_workers=workers)
+        return DataLoader(reader, batch_size=None, sampler=left or [NOTHING], num_workers=workers)
 
 
 class _Reader(Dataset[tuple[int, Any]]):
@@ -177,6 +178,8 @@ class _Reader(Dataset[tuple[int, Any]]):
         return len(self.images)
 
     def __getitem__(self, number: int) -> tuple[int, Tensor | str]:
+        if number == NOTHING:
+            return number, ""
         try:
             image = self.images.load(number)
         except ImageError as error:
@@ -197,6 +200,8 @@ class _Predictor(pl.LightningModule):
 
     def predict_step(self, batch: tuple[int, Tensor | str]) -> int:
         number, image = batch
+        if number == NOTHING:
+            return number
         if isinstance(image, str):
             print(f"error: {image}", file=sys.stderr)
             self.failed += 1

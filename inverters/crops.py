@@ -115,7 +115,7 @@ class StreamedCrops(IterableDataset[Tensor]):
 
 
 class WholeImages(Dataset[Tensor]):
-    """Whole images, 1×3×H×W; 0×3×1×1 where one cannot be read."""
+    """Whole images, 1×3×H×W; 0×3×1×1 where one cannot be read, and beyond the last."""
 
     def __init__(self, rows: datasets.Dataset | Sequence[Mapping[str, Any]], config: DataConfig) -> None:
         self.rows, self.config = rows, config
@@ -125,6 +125,8 @@ class WholeImages(Dataset[Tensor]):
         return min(len(self.rows), self.config.validation_limit or len(self.rows))
 
     def __getitem__(self, index: int) -> Tensor:
+        if index >= len(self):
+            return torch.empty(0, 3, 1, 1)
         try:
             image = read_image(self.rows[index][self.config.image_column])
         except ImageError:

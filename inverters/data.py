@@ -97,7 +97,7 @@ class ImageDataModule(pl.LightningDataModule):
         return DataLoader(
             self.validation,
             batch_size=None,
-            sampler=range(rank, len(self.validation), ranks),
+            sampler=range(rank, max(len(self.validation), ranks), ranks),  # Lightning wants one for each process
             num_workers=self.config.workers,
             worker_init_fn=leave_signals_to_the_parent,
         )

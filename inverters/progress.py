@@ -103,4 +103,5 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*ended before the epoch ended.*")
     warnings.filterwarnings("ignore", message=".*directory .* exists and is not empty.*")
     warnings.filterwarnings("ignore", message=".*you need to define a `flops_per_batch` attribute.*")
+    warnings.filterwarnings("ignore", message=".*was called before the ``update`` method.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*|.*epoch parameter in `scheduler.step.*")

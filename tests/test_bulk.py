@@ -135,6 +135,13 @@ def test_parquet_files_hold_what_the_folders_hold(
     assert again.out.splitlines()[-1] == f"inverted 1 images, 4 were there, 1 failed; wrote {out}"
     after = changes(out)
     assert [name for name in names if after[name] != before.get(name)] == [names[1]]
+    (folder / "2a.png").unlink()
+    all_there = ["predict", folder, *options, "--output-dir", tmp_path / "all", "--format", "parquet"]
+    assert invert(*all_there).status == 0
+    nothing_left = invert(*all_there, "--skip-existing")
+    assert (nothing_left.status, nothing_left.err) == (0, "")
+    assert nothing_left.out == f"inverted 0 images, 5 were there, 0 failed; wrote {tmp_path / 'all'}\n"
+    (folder / "2a.png").write_text("no image")
     assert invert(*arguments, "--skip-existing", "--size", "16").out.endswith(
         f"inverted 5 images, 0 were there, 1 failed; wrote {out}\n"
     )

@@ -5,6 +5,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -458,6 +459,15 @@ def test_a_shard_that_vanishes_while_training(tmp_path: Path, workers: int) -> N
         shard.unlink()
     with pytest.raises(DataError, match=r"cannot read .*\?\.parquet: .*No such file"):
         list(batches)
+
+
+def test_with_more_processes_than_validation_images_some_have_none(tmp_path: Path) -> None:
+    data = module(greys(tmp_path / "photos", 2))
+    sizes = []
+    for rank in range(3):
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=3)  # type: ignore[assignment]
+        sizes.append([len(images) for images in data.val_dataloader()])
+    assert sizes == [[1], [1], [0]]
 
 
 def test_the_seed_decides_the_order(tmp_path: Path) -> None:
