@@ -195,8 +195,8 @@ class _Predictor(pl.LightningModule):
         self.inverter, self.results, self.iterations, self.tile = inverter, results, iterations, tile
         self.threads = ThreadPoolExecutor(AHEAD)
         self.pending: deque[tuple[int, Future[Any] | None]] = deque()
-        self.psnr: list[Tensor] = []
-        self.failed = 0
+        self.inverted, self.failed = 0, 0
+        self.psnr = torch.zeros(len(inverter.decoders), dtype=torch.float64)  # the sums by layer
 
     def predict_step(self, batch: tuple[int, Tensor | str]) -> int:
         number, image = batch
@@ -219,11 +219,11 @@ class _Predictor(pl.LightningModule):
         row, psnr = made.result() if made else (None, None)
         self.results.add(number, row)
         if psnr:
-            self.psnr.append(torch.tensor(list(psnr.values()), dtype=torch.float64))
+            self.inverted += 1
+            self.psnr += torch.tensor(list(psnr.values()), dtype=torch.float64)
 
     def totals(self) -> Tensor:
         """Waits until everything is written; how many images were inverted and failed, and the sums of their PSNR."""
         while self.pending:
             self._finish_one()
-        sums = torch.stack(self.psnr).sum(dim=0) if self.psnr else torch.zeros(len(self.inverter.decoders)).double()
-        return torch.cat([torch.tensor([len(self.psnr), self.failed], dtype=torch.float64), sums])
+        return torch.cat([torch.tensor([self.inverted, self.failed], dtype=torch.float64), self.psnr])
