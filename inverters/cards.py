@@ -63,7 +63,7 @@ def write_cards(
     for objective, purpose in OBJECTIVES.items():
         if not (cards := decoders_at_hand(root, encoder, weights, objective)):
             continue
-        inverter = load_inverter(None, encoder, weights, root, objective=objective)
+        inverter = load_inverter("all", encoder, weights, root, objective=objective)
         preds, psnr = measure(original, inverter.reconstruct(original[None]))
         picture = BytesIO()
         depth_strip(original, preds, psnr).save(picture, "PNG", optimize=True)

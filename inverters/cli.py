@@ -115,7 +115,7 @@ def download_weights(encoder: Encoder = "vgg19", weights: Weights = "IMAGENET1K_
 @app.command()
 def evaluate(
     data: Annotated[str, typer.Option(metavar="PATH|HUB-ID", help="Images, as data.validation of a configuration.")],
-    layers: Layers = "all",
+    layers: Layers = None,
     methods: Annotated[
         str, typer.Option(metavar="NAMES", help="What to compare: decoder, perceptual, linear, lbfgs, decoder+lbfgs.")
     ] = "decoder,linear,lbfgs,decoder+lbfgs",

@@ -36,7 +36,7 @@ def predict(
     data: Annotated[
         str | None, typer.Option(metavar="PATH|HUB-ID", help="Or a data set, as data.validation of a configuration.")
     ] = None,
-    layers: Layers = "all",
+    layers: Layers = None,
     encoder: Encoder = "vgg19",
     weights: Weights = "original",
     checkpoints: Checkpoints = None,
@@ -161,7 +161,7 @@ def optimize(
     device: Device = "auto",
 ) -> None:
     """Search for an image with the same features at one layer, which takes minutes. Ctrl-C keeps the best so far."""
-    if not (names := layer_names(layer, encoder)) or len(names) > 1:
+    if layer == "all" or len(layer_names(layer, encoder) or ()) != 1:
         raise InverterError(f"--layer takes one layer, not {layer!r}")
     settings = find_preset(preset)
     from inverters.devices import find_device

@@ -92,12 +92,13 @@ class DecoderConfig(Section):
 
 
 class LossConfig(Section):
-    """The weight of each term of the loss; see `losses.py`."""
+    """The weight of each term of the loss; see `losses.py` and `discriminator.py`."""
 
     pixel: NonNegative = 1.0
     feature: NonNegative = 0.0
     perceptual: NonNegative = 0.0
     total_variation: NonNegative = 0.0
+    adversarial: NonNegative = 0.0
 
     @model_validator(mode="after")
     def _something_to_minimise(self) -> "LossConfig":

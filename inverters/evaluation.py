@@ -70,7 +70,7 @@ def evaluate(
 
     Args:
         data: a source of images, as `open_images` takes them. All images are held in memory.
-        layers: None takes each layer that has a trained decoder.
+        layers: see `load_inverter`; None and `"all"` choose among the layers that have a trained decoder.
         methods: names from `METHODS`.
         iterations: of the searches.
         limit: how many images to take; None takes all.
@@ -90,8 +90,8 @@ def evaluate(
     _check(methods, iterations, limit, size)
     methods = [method for method in METHODS if method in methods]
     place = find_device(device)
-    if layers is None:
-        layers = list(load_inverter(None, encoder, weights, checkpoints, device).decoders)
+    if layers is None or layers == "all":
+        layers = list(load_inverter(layers, encoder, weights, checkpoints, device).decoders)
     layers = [layer.name for layer in find_layers(layers, encoder)]
     benches = load_benches(methods, layers, encoder, weights, checkpoints, place, iterations, seed)
     photographs, skipped = load_photographs(data, split, image_column, size, limit)

@@ -14,7 +14,7 @@ from inverters.devices import find_device, has_fast_bfloat16
 from inverters.encoder import VGGEncoder
 from inverters.errors import CheckpointError, InverterError
 from inverters.images import pad_to_multiple
-from inverters.layers import INPUT_MULTIPLE, find_layers
+from inverters.layers import INPUT_MULTIPLE, deepest_of_each_block, find_layers
 from inverters.tiles import Tile, split
 from inverters.weights import check_weights, weights_label
 
@@ -111,7 +111,8 @@ def load_inverter(
     """The encoder and its published decoders, ready to reconstruct images.
 
     Args:
-        layers: names from `layer_table(encoder)`; None takes every layer that has a decoder.
+        layers: names from `layer_table(encoder)`, or `"all"` that have a decoder; None takes the deepest of these in
+            each block.
         encoder: one of `ENCODERS`.
         weights: see `VGGEncoder`.
         checkpoints: a folder of published decoders; None looks where `find_checkpoints` says.
@@ -130,7 +131,10 @@ def load_inverter(
     at_hand = decoders_at_hand(root, encoder, weights, objective)
     if not at_hand:
         check_weights(encoder, weights)
-    wanted = list(at_hand) if layers is None else [layer.name for layer in find_layers(layers, encoder)]
+    if layers is None:
+        wanted = deepest_of_each_block(at_hand, encoder)
+    else:
+        wanted = [layer.name for layer in find_layers(at_hand if layers == "all" else layers, encoder)]
     missing = [layer for layer in wanted if layer not in at_hand]
     if missing or not wanted:
         kind = "" if objective == "pixel" else f"{objective} "

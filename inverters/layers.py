@@ -36,6 +36,11 @@ class Layer:
         return (self.receptive_field - self.stride) // 2
 
     @property
+    def block(self) -> int:
+        """Of which block, the convolutions between two poolings and the pooling after them: 1 to 5."""
+        return int(self.name.partition("_")[0][-1])
+
+    @property
     def kind(self) -> str:
         """`conv`, `norm`, `relu` or `pool`."""
         return self.name.rstrip("0123456789_")
@@ -82,3 +87,12 @@ def find_layers(names: Iterable[str], encoder: str) -> list[Layer]:
     for name in sorted(wanted - table.keys()):
         raise unknown_name(f"layer of {encoder}", name, table)
     return [layer for layer in table.values() if layer.name in wanted]
+
+
+def deepest_of_each_block(names: Iterable[str], encoder: str) -> list[str]:
+    """Of the layers of these names the last of each block, shallowest first.
+
+    Raises:
+        UnknownNameError: a name is not a layer of `encoder`.
+    """
+    return list({layer.block: layer.name for layer in find_layers(names, encoder)}.values())

@@ -1,6 +1,8 @@
 """Training of several decoders at once, each independent of the others."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,6 +16,7 @@ from torchmetrics import MeanMetric
 
 from inverters.config import TrainConfig
 from inverters.decoder import FeatureDecoder
+from inverters.discriminator import Discriminator, adversarial_losses
 from inverters.encoder import VGGEncoder
 from inverters.errors import TrainingError
 from inverters.images import pad_to_multiple
@@ -24,6 +27,7 @@ from inverters.metrics import peak_signal_noise_ratio
 # Adam's largest stable learning rate falls as 1/width (Yang et al. 2021, "Tensor Programs V"): the configured rate is
 # that of a decoder of this width. With one rate for all, relu5_2 diverged while relu1_2 crept.
 LEARNING_RATE_WIDTH = 64
+DISCRIMINATORS_LEARNING_RATE = 2e-4  # that of Dosovitskiy & Brox 2016
 STRIP_IMAGES = 4  # validation images shown in the log
 
 
@@ -37,10 +41,11 @@ class _Shared(list[VGGEncoder]):
 class InversionModule(pl.LightningModule):
     """One decoder for each layer of the configuration, trained on the features of one encoder pass.
 
-    The decoders share nothing: each has its own initial seed, its own loss and its own gradient clipping, and the
-    optimizers treat every parameter by itself: AdamW, or Muon (Jordan et al. 2024), which orthogonalises the updates of
-    convolutions, scaled so that AdamW's learning rates hold (Liu et al. 2025), and leaves biases to AdamW, both with
-    Nesterov momentum. So what a decoder becomes does not depend on which others train beside it.
+    The decoders share nothing: each has its own initial seed, its own loss (with its own `Discriminator` that learns
+    along, where the loss has an adversarial term) and its own gradient clipping, and the optimizers treat every
+    parameter by itself: AdamW, or Muon (Jordan et al. 2024), which orthogonalises the updates of convolutions, scaled
+    so that AdamW's learning rates hold (Liu et al. 2025), and leaves biases to AdamW, both with Nesterov momentum. So
+    what a decoder becomes does not depend on which others train beside it.
     """
 
     def __init__(self, config: TrainConfig, encoder: VGGEncoder) -> None:
@@ -49,20 +54,31 @@ class InversionModule(pl.LightningModule):
         # In a list, so that it is no submodule: not in checkpoints, not in DDP, not in the moving average.
         self._frozen = _Shared([encoder.to(memory_format=torch.channels_last)])
         self.decoders = nn.ModuleDict({layer: self._seeded_decoder(layer) for layer in config.layers})
-        self.decoders.to(memory_format=torch.channels_last)
+        opposed = config.layers if config.loss.adversarial else []
+        self.discriminators = nn.ModuleDict({layer: self._seeded_discriminator(layer) for layer in opposed})
+        self.to(memory_format=torch.channels_last)
         table = layer_table(config.encoder.name)
         for other in {other for layer in config.layers for other in config.compared_layers(layer)}:
             self.register_buffer(f"std_{other}", torch.ones(1, table[other].channels, 1, 1))
         self.psnr = nn.ModuleDict({layer: MeanMetric() for layer in config.layers})
 
     def _seeded_decoder(self, layer: str) -> FeatureDecoder:
-        encoder = self.config.encoder.name
+        encoder, sizes = self.config.encoder.name, self.config.decoder
+        stages = sizes.stages.get(layer_table(encoder)[layer].stride)
+        with self._seeded(layer):
+            return FeatureDecoder(layer, encoder, stages, sizes.compress)
+
+    def _seeded_discriminator(self, layer: str) -> Discriminator:
+        with self._seeded(layer):
+            return Discriminator()
+
+    @contextmanager
+    def _seeded(self, layer: str) -> Iterator[None]:
+        """Draws the initial weights of the layer's networks from a seed of their own."""
         digest = hashlib.sha256(f"{self.config.seed} {layer}".encode()).digest()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int.from_bytes(digest[:8]) >> 1)
-            sizes = self.config.decoder
-            stages = sizes.stages.get(layer_table(encoder)[layer].stride)
-            return FeatureDecoder(layer, encoder, stages, sizes.compress)
+            yield
 
     @property
     def encoder(self) -> VGGEncoder:
@@ -114,6 +130,12 @@ class InversionModule(pl.LightningModule):
                 loss = loss + weight * feature_loss(found[other], features[other], std)  # type: ignore[arg-type]
         if weights.total_variation:
             loss = loss + weights.total_variation * total_variation(preds)
+        if weights.adversarial:
+            discriminator: Discriminator = self.discriminators[layer]  # type: ignore[assignment]
+            deceived, mistaken = adversarial_losses(discriminator, preds, images)
+            self.log(f"discriminator/{layer}", mistaken.detach())
+            loss = loss + weights.adversarial * deceived
+            loss = loss + (mistaken - mistaken.detach())  # its gradient is the discriminator's; the loss stays
         return loss
 
     def configure_gradient_clipping(
@@ -123,6 +145,8 @@ class InversionModule(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,  # noqa: ARG002
     ) -> None:
         largest = self.config.optimizer.gradient_clip
+        for discriminator in self.discriminators.values():
+            nn.utils.clip_grad_norm_(discriminator.parameters(), largest)
         norms = {
             layer: nn.utils.clip_grad_norm_(decoder.parameters(), largest) for layer, decoder in self.decoders.items()
         }
@@ -150,6 +174,10 @@ class InversionModule(pl.LightningModule):
         groups = [
             {"name": layer, "params": list(self.decoders[layer].parameters()), "lr": rate}
             for layer, rate in self.learning_rates().items()
+        ]
+        groups += [
+            {"name": f"discriminator/{layer}", "params": list(network.parameters()), "lr": DISCRIMINATORS_LEARNING_RATE}
+            for layer, network in self.discriminators.items()
         ]
         optimizer: Optimizer
         if settings.algorithm == "muon":

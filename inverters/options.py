@@ -1,6 +1,7 @@
 """What commands share: their options, and how they print."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,11 @@ def check_tile(value: int | None) -> int | None:
 
 
 Layers = Annotated[
-    str, typer.Option(metavar="NAMES|all", help="Layers, such as relu1_2,relu4_2; or all with a decoder.")
+    str | None,
+    typer.Option(
+        metavar="NAMES|all",
+        help="Layers, such as relu1_2,relu4_2; or all with a decoder.  [default: of these the deepest of each block]",
+    ),
 ]
 Encoder = Annotated[str, typer.Option(help="The network: vgg16, vgg16_bn, vgg19 or vgg19_bn.")]
 Weights = Annotated[str, typer.Option(help="Its weights: original, a name of torchvision's, random, or a file.")]
@@ -59,10 +64,10 @@ def progress_bar() -> Progress:
     )
 
 
-def layer_names(layers: str, encoder: str) -> list[str] | None:
-    """The layers of a comma-separated list; None for `all`."""
-    if layers == "all":
+def layer_names(layers: str | None, encoder: str) -> Sequence[str] | None:
+    """The layers of a comma-separated list; `all` and None as they are."""
+    if layers is None or layers == "all":
         layer_table(encoder)
-        return None
+        return layers
     names = [name.strip() for name in layers.split(",")]
     return [layer.name for layer in find_layers(names, encoder)]

@@ -18,7 +18,7 @@ ROWS = {
     **dict.fromkeys(["files", "layers"], 0),
     **dict.fromkeys(["config", "devices", "images", "interruption", "losses", "tiles", "weights"], 1),
     "config_file": 1.5,
-    **dict.fromkeys(["decoder", "encoder", "metrics", "presets", "results", "sources"], 2),
+    **dict.fromkeys(["decoder", "discriminator", "encoder", "metrics", "presets", "results", "sources"], 2),
     **dict.fromkeys(["checkpoint", "crops", "figures", "linear", "logs", "measurement"], 3),
     **dict.fromkeys(["module", "optimization", "photographs", "plots", "progress", "report"], 3),
     "outputs": 3.2,  # from `figures`

@@ -395,6 +395,16 @@ def test_arguments_that_do_not_fit(root: Path, encoder: VGGEncoder, arguments: d
 # The inverter
 
 
+def test_unless_layers_are_named_the_deepest_of_each_block_is_taken(root: Path) -> None:
+    publish_decoder(tiny_decoder("relu1_2"), card("relu1_2"), root)
+
+    def loaded(*layers: str | None) -> list[str]:
+        return list(load_inverter(*layers, weights="random", checkpoints=root, device="cpu").decoders)
+
+    assert loaded() == loaded(None) == ["relu1_2", "relu2_1"]
+    assert loaded("all") == ["relu1_1", "relu1_2", "relu2_1"]
+
+
 def test_load_inverter_lists_what_is_at_hand(published: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as error:
         load_inverter(["relu1_1", "relu5_1", "pool2"], weights="random", checkpoints=published)

@@ -7,7 +7,15 @@ from torch import Tensor, nn
 
 from inverters.encoder import VGGEncoder
 from inverters.errors import UnknownNameError, unknown_name
-from inverters.layers import ENCODERS, GATYS_LAYERS, INPUT_MULTIPLE, find_layers, layer_table, network
+from inverters.layers import (
+    ENCODERS,
+    GATYS_LAYERS,
+    INPUT_MULTIPLE,
+    deepest_of_each_block,
+    find_layers,
+    layer_table,
+    network,
+)
 
 MODULES = {"conv": nn.Conv2d, "norm": nn.BatchNorm2d, "relu": nn.ReLU, "pool": nn.MaxPool2d}
 
@@ -89,6 +97,13 @@ def test_find_layers_sorts_and_deduplicates() -> None:
     found = find_layers(iter(["pool5", "relu1_1", "relu4_2", "relu1_1"]), "vgg19")
     assert [layer.name for layer in found] == ["relu1_1", "relu4_2", "pool5"]
     assert find_layers([], "vgg19") == []
+
+
+def test_the_deepest_of_each_block() -> None:
+    names = ["relu2_1", "relu1_2", "relu1_1", "conv2_2", "relu2_2", "pool4", "relu5_1"]
+    assert deepest_of_each_block(names, "vgg19") == ["relu1_2", "relu2_2", "pool4", "relu5_1"]
+    assert deepest_of_each_block(layer_table("vgg16"), "vgg16") == [f"pool{block}" for block in range(1, 6)]
+    assert deepest_of_each_block([], "vgg19") == []
 
 
 @pytest.mark.parametrize(

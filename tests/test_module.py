@@ -234,3 +234,25 @@ def test_a_decoder_for_each_layer_of_the_configuration() -> None:
     module = built("relu3_2", "relu1_2")
     assert set(module.decoders) == {"relu1_2", "relu3_2"}
     assert set(module.encoder(images())) == {"relu1_2", "relu3_2"}
+
+
+def test_a_discriminator_opposes_each_decoder_of_an_adversarial_loss() -> None:
+    x, weight = images(), 0.5
+    module, without = built(loss={"adversarial": weight}), built()
+    assert set(module.discriminators) == set(LAYERS)
+    assert not without.discriminators
+    assert all(same(module.decoders[layer], without.decoders[layer]) for layer in LAYERS)
+
+    features = module.encoder(x)
+    deceived = [
+        -module.discriminators[layer](module.decoders[layer](features[layer])).sigmoid().log().mean()
+        for layer in LAYERS
+    ]
+    loss = module.training_step(x, 0)
+    assert loss.item() == pytest.approx(without.training_step(x, 0).item() + weight * sum(deceived).item(), rel=1e-4)
+    loss.backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in module.parameters())
+
+    optimizer = module.configure_optimizers()["optimizer"]  # type: ignore[index]
+    trained = {id(value) for group in optimizer.param_groups for value in group["params"]}
+    assert trained == {id(value) for value in module.parameters()}

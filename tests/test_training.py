@@ -161,7 +161,7 @@ def test_perceptual_decoders_stand_beside_the_others(
     checkpoints = tmp_path / "out" / "checkpoints"
     trainer = {"steps": 4, "checkpoint_every": 2, "precision": "32-true"}
     train(config(trainer=trainer), tmp_path / "out")
-    perceptual = {"objective": "perceptual", "loss": {"perceptual": 0.5}}
+    perceptual = {"objective": "perceptual", "loss": {"perceptual": 0.5, "adversarial": 0.01}}
     folders = train(config(trainer=trainer, **perceptual), tmp_path / "perceptual")
     assert [folder.name for folder in folders] == ["relu1_1-perceptual", "relu2_1-perceptual"]
     for folder in folders:
@@ -517,7 +517,7 @@ def test_ctrl_c_is_no_other_exit(
 # --- shipped configurations ---
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_a_shipped_configuration_trains(tmp_path: Path, settings: Callable[..., Change], path: Path) -> None:
     data = settings()["data"]
     overrides = [f"data.{key}={data[key]}" for key in ("train", "validation", "workers")]
