@@ -285,7 +285,7 @@ def comments(text: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.name)
 def test_the_shipped_configs_are_valid(path: Path) -> None:
     assert load_config(path).layers
     assert all(comments(path.read_text()).get(key) for key in ("data.crop_size", "trainer.steps"))
