@@ -11,6 +11,8 @@ from time import perf_counter
 
 import torch
 
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as the command line does; read at torch's first allocation
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -32,7 +34,7 @@ def record(name: str, rows: Sequence[Mapping[str, object]]) -> None:
     columns = list(rows[0])
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for row in rows:
-        print(f"| {' | '.join(f'{cell:.3g}' if isinstance(cell, float) else str(cell) for cell in row.values())} |")
+        print(f"| {' | '.join(_shown(cell, column) for column, cell in row.items())} |")
     print(flush=True)
     RESULTS.mkdir(exist_ok=True)
     machine = {
@@ -45,6 +47,12 @@ def record(name: str, rows: Sequence[Mapping[str, object]]) -> None:
     }
     content = json.dumps({"machine": machine, "rows": rows}, indent=2)
     (RESULTS / f"{name}.json").write_text(content + "\n", encoding="utf-8")
+
+
+def _shown(cell: object, column: str) -> str:
+    if isinstance(cell, float):
+        return f"{cell:.2f}" if column.endswith("dB") else f"{cell:.3g}"
+    return str(cell)
 
 
 def _processor() -> str:

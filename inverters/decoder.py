@@ -60,7 +60,7 @@ class Decoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         x = torch.addcmul(-self.mean / self.std, features, 1 / self.std)  # (features − mean) / std in one pass, N×C×h×w
         pixels: Tensor = self.body(x)
-        return pixels + 0.5  # the middle of the range: what an untrained decoder answers
+        return pixels.add_(0.5)  # the middle of the range: what an untrained decoder answers
 
 
 class FeatureDecoder(Decoder):
@@ -133,7 +133,7 @@ class SignedLogarithm(nn.Module):
     """sign(x)·ln(1 + |x|), element by element."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.sign() * x.abs().log1p()
+        return x.abs().log1p_().copysign_(x)
 
 
 class ResidualBlock(nn.Module):
@@ -147,8 +147,8 @@ class ResidualBlock(nn.Module):
             self.conv2.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        residual: Tensor = self.conv2(F.relu(self.conv1(x)))
-        return x + residual
+        residual: Tensor = self.conv2(F.relu(self.conv1(x), inplace=True))
+        return residual.add_(x)
 
 
 class SubPixel(nn.Sequential):
