@@ -11,6 +11,7 @@ cards: .venv/installed
 	$(BIN)/invert cards "$(PHOTOGRAPH)"
 
 bench: .venv/installed
+	$(BIN)/python benchmarks/fidelity.py --data "$${DATA:-$$(dirname "$(PHOTOGRAPH)")}"
 	$(BIN)/python benchmarks/inversion.py
 	$(BIN)/python benchmarks/prediction.py
 	$(BIN)/python benchmarks/training.py --data "$${DATA:-$$(dirname "$(PHOTOGRAPH)")}"

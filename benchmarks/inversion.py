@@ -37,6 +37,7 @@ def decoding(compiled: bool) -> None:
 
             ways = {"encode and decode all": (inverter.encoder, dict(inverter.decoders))}
             if compiled:
+                torch.compiler.reset()  # of the precision before
                 networks = {layer: torch.compile(decoder) for layer, decoder in inverter.decoders.items()}
                 ways["the same, compiled"] = (torch.compile(inverter.encoder), networks)
             for what, (encoder, decoders) in ways.items():

@@ -43,7 +43,7 @@ def write_cards(
     """Writes `README.md` into the folder of decoders: a table of them for each objective, and a picture made by them.
 
     Args:
-        image: the photograph of the pictures, which are written as `<encoder>-<weights>/<objective>.png`.
+        image: the photograph of the pictures, which are written as `<encoder>-<weights>/<objective>.jpg`.
         checkpoints: a folder of published decoders; None looks where `find_checkpoints` says.
         encoder, weights: whose decoders; see `VGGEncoder`.
 
@@ -66,10 +66,10 @@ def write_cards(
         inverter = load_inverter("all", encoder, weights, root, objective=objective)
         preds, psnr = measure(original, inverter.reconstruct(original[None]))
         picture = BytesIO()
-        depth_strip(original, preds, psnr).save(picture, "PNG", optimize=True)
-        write_whole(folder / f"{objective}.png", picture.getvalue())
+        depth_strip(original, preds, psnr).save(picture, "JPEG", quality=95, subsampling=0)
+        write_whole(folder / f"{objective}.jpg", picture.getvalue())
         rows = [_row(card, folder) for card in cards.values()]
-        caption = f"![{image.stem} from each layer]({folder.name}/{objective}.png)"
+        caption = f"![{image.stem} from each layer]({folder.name}/{objective}.jpg)"
         sections.append("\n".join([f"## {objective}\n", f"{purpose}\n", *HEADER, *rows, "", caption, ""]))
     if not sections:
         raise CheckpointError(f"no decoders under {folder}: train some with `invert train`")
@@ -92,6 +92,12 @@ def _row(card: DecoderCard, folder: Path) -> str:
         f"{layer.receptive_field} px",
         f"{decoder.reach} px",
         made_of,
-        f"{card.steps * card.data['batch_size']:,}" + (f" after those of {card.initial}" if card.initial else ""),
+        _seen(card),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _seen(card: DecoderCard) -> str:
+    """`41,600 of 64 px`: how many crops of which size the decoder was made from."""
+    crops = f"{card.steps * card.data['batch_size']:,} of {card.data['crop_size']} px"
+    return f"{crops}, on from `{card.initial}`" if card.initial else crops

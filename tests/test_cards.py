@@ -25,7 +25,9 @@ def test_the_page_says_what_the_cards_say(invert: Run, photograph: Path, tmp_pat
     for layer, psnr in (("relu1_1", 33.333), ("relu2_1", 22.222)):
         card = root / "vgg19-random" / layer / "config.json"
         values = json.loads(card.read_text())
-        card.write_text(json.dumps(values | {"steps": 500, "data": {"batch_size": 8}, "metrics": {"psnr": psnr}}))
+        card.write_text(
+            json.dumps(values | {"steps": 500, "data": {"batch_size": 8, "crop_size": 64}, "metrics": {"psnr": psnr}})
+        )
     status, out, err = invert("cards", photograph, "--weights", "random", "--checkpoints", root)
     assert (status, err) == (0, "")
     assert out == f"wrote {root / 'README.md'}\n"
@@ -35,7 +37,7 @@ def test_the_page_says_what_the_cards_say(invert: Run, photograph: Path, tmp_pat
     parameters = (9 * (128 * 4 + 2 * 4 * 4 + 4 * 12) + 4 + 2 * 4 + 12) / 1e6
     assert [row[:2] for row in rows] == [["`relu1_1`", "33.33 dB"], ["`relu2_1`", "22.22 dB"]]
     assert rows[1][3:6] == [f"{parameters:.2f} M", "10 px", "8 px"]
-    assert rows[1][6:] == ["stages [[4, 1]]", "4,000"]
+    assert rows[1][6:] == ["stages [[4, 1]]", "4,000 of 64 px"]
     (picture,) = re.findall(r"!\[.*\]\((.*)\)", page)
     assert Image.open(root / picture).width > 400
 

@@ -68,7 +68,7 @@ def test_the_commands_of_the_other_pages_exist() -> None:
         command = get_command(app).commands[name]  # type: ignore[attr-defined]
         command.make_context(name, arguments)
     scripts = [line.split()[1] for line in lines if line.startswith("python ")]
-    assert {f"benchmarks/{name}.py" for name in ("inversion", "prediction", "training")} == set(scripts)
+    assert {f"benchmarks/{name}.py" for name in ("fidelity", "inversion", "prediction", "training")} == set(scripts)
     assert all((ROOT / script).is_file() for script in scripts)
 
 
@@ -104,6 +104,15 @@ def test_the_table_of_methods_is_what_the_evaluation_found() -> None:
         assert search == f"{summary[layer]['lbfgs']['seconds']['mean']:.0f}"
 
 
+def test_the_table_of_sharper_decoders_is_what_their_evaluation_found() -> None:
+    summary = json.loads((ROOT / "docs" / "perceptual" / "results.json").read_text())["summary"]
+    rows = re.findall(r"^\| `(relu._2)` \| `(\w+)` \| ([\d.]+) dB \| ([\d.]+) \| ([\d.]+) \|$", README, re.M)
+    assert [row[:2] for row in rows] == [(layer, method) for layer in summary for method in ("decoder", "perceptual")]
+    for layer, method, *scores in rows:
+        found = {metric: summary[layer][method][metric]["mean"] for metric in ("psnr", "ssim", "feature_error")}
+        assert scores == [f"{found['psnr']:.1f}", f"{found['ssim']:.3f}", f"{found['feature_error']:.3f}"]
+
+
 def test_the_table_of_decoders_is_what_their_cards_say() -> None:
     rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) dB \| ([\d.]+) MB \|", README, re.M)
     cards = decoders_at_hand(ROOT / "checkpoints")
@@ -111,5 +120,12 @@ def test_the_table_of_decoders_is_what_their_cards_say() -> None:
     assert rows == [
         (layer, f"{card.metrics['psnr']:.1f}", f"{sizes[layer] / 1e6:.1f}") for layer, card in cards.items()
     ]
-    assert list(cards) == list(GATYS_LAYERS)
-    assert sum(sizes.values()) < 40e6 and max(sizes.values()) < 16e6
+
+
+def test_what_is_shipped_is_worth_its_download() -> None:
+    assert list(decoders_at_hand(ROOT / "checkpoints")) == [f"relu{block}_{i}" for block in range(1, 6) for i in (1, 2)]
+    assert list(decoders_at_hand(ROOT / "checkpoints", objective="perceptual")) == ["relu4_2", "relu5_2"]
+    assert list(decoders_at_hand(ROOT / "checkpoints", objective="linear")) == list(GATYS_LAYERS)
+    sizes = {path: path.stat().st_size for path in (ROOT / "checkpoints").rglob("*.*")}
+    assert sum(sizes.values()) < 80e6
+    assert max(size for path, size in sizes.items() if path.name == MODEL_FILE) < 16e6

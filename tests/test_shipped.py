@@ -6,31 +6,76 @@ import numpy as np
 import pytest
 from skimage.data import data_dir
 from skimage.metrics import peak_signal_noise_ratio
+from torch import Tensor
 
-from inverters.images import load_image
+from inverters.encoder import VGGEncoder
+from inverters.images import load_image, pad_to_multiple
 from inverters.inverter import load_inverter
-from inverters.layers import GATYS_LAYERS
+from inverters.layers import GATYS_LAYERS, INPUT_MULTIPLE
 
-MEASURED = {"relu1_2": 43.5, "relu2_2": 35.5, "relu3_2": 30.7, "relu4_2": 26.7, "relu5_2": 20.66}  # in dB
+MEASURED = {  # PSNR in dB
+    "relu1_1": 48.82,
+    "relu1_2": 45.45,
+    "relu2_1": 40.0,
+    "relu2_2": 38.36,
+    "relu3_1": 33.5,
+    "relu3_2": 32.06,
+    "relu4_1": 28.54,
+    "relu4_2": 27.33,
+    "relu5_1": 22.42,
+    "relu5_2": 20.64,
+}
 
 
 @pytest.fixture(scope="module")
-def psnr() -> dict[str, float]:
-    """PSNR in dB by layer of scikit-image's cat, computed by scikit-image."""
-    image = load_image(Path(data_dir) / "chelsea.png")
-    target = (image * 255).round().byte().numpy()
+def image() -> Tensor:
+    """scikit-image's cat, 1×3×H×W."""
+    return load_image(Path(data_dir) / "chelsea.png")[None]
+
+
+@pytest.fixture(scope="module")
+def reconstructions(image: Tensor) -> dict[str, Tensor]:
+    return load_inverter("all", device="cpu").reconstruct(image)
+
+
+@pytest.fixture(scope="module")
+def psnr(image: Tensor, reconstructions: dict[str, Tensor]) -> dict[str, float]:
+    """By layer, as scikit-image computes it."""
+    target = (image[0] * 255).round().byte().numpy()
     return {
         layer: peak_signal_noise_ratio(target, (preds[0] * 255).round().byte().numpy(), data_range=255)
-        for layer, preds in load_inverter(device="cpu").reconstruct(image[None]).items()
+        for layer, preds in reconstructions.items()
     }
 
 
 def test_detail_is_lost_with_depth(psnr: dict[str, float]) -> None:
-    assert tuple(psnr) == GATYS_LAYERS
+    assert list(psnr) == list(MEASURED)
     assert list(psnr.values()) == sorted(psnr.values(), reverse=True)
 
 
-@pytest.mark.parametrize("layer", GATYS_LAYERS)
+@pytest.mark.parametrize("layer", MEASURED)
 def test_a_decoder_is_as_good_as_it_was_when_it_was_published(psnr: dict[str, float], layer: str) -> None:
-    """Other processors compute in other precisions, of which the shallowest layer feels most."""
+    """Other processors compute in other precisions, of which the shallowest layers feel most."""
     assert np.isclose(psnr[layer], MEASURED[layer], atol=0.5)
+
+
+def test_the_layers_of_gatys_are_taken_unless_others_are_named() -> None:
+    assert tuple(load_inverter(device="cpu").decoders) == GATYS_LAYERS
+
+
+@pytest.mark.parametrize("layer", ["relu4_2", "relu5_2"])
+def test_a_perceptual_decoder_is_closer_in_features_and_farther_in_pixels(
+    image: Tensor, reconstructions: dict[str, Tensor], layer: str
+) -> None:
+    encoder = VGGEncoder([layer])
+    target = encoder(pad_to_multiple(image, INPUT_MULTIPLE))[layer]
+
+    def errors(preds: Tensor) -> tuple[float, float]:
+        features = encoder(pad_to_multiple(preds, INPUT_MULTIPLE))[layer]
+        return (features - target).square().mean().item(), (preds - image).square().mean().item()
+
+    perceptual = load_inverter([layer], device="cpu", objective="perceptual")
+    in_features, in_pixels = errors(perceptual.reconstruct(image)[layer])
+    features_of_the_other, pixels_of_the_other = errors(reconstructions[layer])
+    assert in_features < features_of_the_other
+    assert in_pixels > pixels_of_the_other
