@@ -12,11 +12,11 @@ import torch
 from record import record
 from torch import Tensor
 
+from inverters.data.sources import open_images, read_image
 from inverters.devices import has_fast_bfloat16
 from inverters.errors import ImageError
-from inverters.inverter import load_inverter
+from inverters.inversion.inverter import load_inverter
 from inverters.metrics import peak_signal_noise_ratio
-from inverters.sources import open_images, read_image
 
 SIZE = 224
 BATCH = 8

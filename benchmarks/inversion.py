@@ -11,9 +11,9 @@ import torch
 from record import record, seconds
 
 from inverters.devices import has_fast_bfloat16
-from inverters.inverter import load_inverter
-from inverters.layers import GATYS_LAYERS
-from inverters.optimization import invert_by_optimization
+from inverters.encoders.vgg_layers import GATYS_LAYERS
+from inverters.inversion.inverter import load_inverter
+from inverters.inversion.optimization import invert_by_optimization
 
 SIZE, BATCH = 224, 8
 

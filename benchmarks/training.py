@@ -13,11 +13,11 @@ from time import perf_counter
 import torch
 from record import record, seconds
 
-from inverters.config_file import load_config
-from inverters.data import ImageDataModule
+from inverters.data.datamodule import ImageDataModule
 from inverters.devices import find_device, has_fast_bfloat16
-from inverters.encoder import VGGEncoder
-from inverters.module import InversionModule
+from inverters.encoders.registry import create_encoder
+from inverters.training.config_file import load_config
+from inverters.training.module import InversionModule
 
 CONFIG = Path(__file__).parents[1] / "configs" / "vgg19.yaml"
 STEPS = 20
@@ -34,9 +34,11 @@ def main() -> None:
     for workers in arguments.workers:
         sources = [f"data.train={arguments.data}", f"data.validation={arguments.data}", "data.validation_limit=1"]
         config = load_config(CONFIG, [*sources, f"data.workers={workers}"])
-        data = ImageDataModule(config.data, config.trainer.steps, config.seed)
+        data = ImageDataModule(**config.data.model_dump(), steps=config.trainer.steps, seed=config.seed)
         data.setup()
-        module = InversionModule(config, VGGEncoder(config.layers)).to(device)
+        module = InversionModule(
+            config, create_encoder(config.encoder.name, config.encoder.weights, config.encoder_layers)
+        ).to(device)
         module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
         optimizer = module.configure_optimizers()["optimizer"]  # type: ignore[index, call-overload]
         batch = config.data.batch_size

@@ -4,26 +4,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inverters.decoder import FeatureDecoder
-    from inverters.encoder import VGGEncoder
+    from inverters.data.images import load_image
+    from inverters.decoders.convolutional import ConvDecoder
+    from inverters.encoders.base import Encoder
+    from inverters.encoders.registry import create_encoder
     from inverters.errors import InverterError
-    from inverters.images import load_image
-    from inverters.inverter import Inverter, load_inverter
+    from inverters.inversion.inverter import Inverter, load_inverter
 
-__all__ = ["FeatureDecoder", "Inverter", "InverterError", "VGGEncoder", "load_image", "load_inverter"]
-
-_HOMES = {
-    "FeatureDecoder": "decoder",
-    "Inverter": "inverter",
-    "InverterError": "errors",
-    "VGGEncoder": "encoder",
-    "load_image": "images",
-    "load_inverter": "inverter",
+_MODULES = {
+    "ConvDecoder": "inverters.decoders.convolutional",
+    "Encoder": "inverters.encoders.base",
+    "Inverter": "inverters.inversion.inverter",
+    "InverterError": "inverters.errors",
+    "create_encoder": "inverters.encoders.registry",
+    "load_image": "inverters.data.images",
+    "load_inverter": "inverters.inversion.inverter",
 }
+
+__all__ = ["ConvDecoder", "Encoder", "Inverter", "InverterError", "create_encoder", "load_image", "load_inverter"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name on first use, so that `import inverters` does not load torch."""
-    if name not in _HOMES:
+    """Import a public name on first use, so that `import inverters` does not load torch."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'inverters' has no attribute {name!r}")
-    return getattr(import_module(f"inverters.{_HOMES[name]}"), name)
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,5 +1,5 @@
 """`python -m inverters` is `invert`."""
 
-from inverters.cli import main
+from inverters.cli.main import main
 
 main()

@@ -24,7 +24,7 @@ def partial_file(path: Path) -> Path:
     return path.with_name(f".{uuid.uuid4().hex}.part")
 
 
-def write_whole(path: Path, data: bytes | str) -> None:
+def atomic_write(path: Path, data: bytes | str) -> None:
     """Writes `data` to a temporary file beside `path`, then renames it.
 
     Raises:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from inverters.data.images import round_to_8_bits
 from inverters.errors import InverterError
-from inverters.images import round_to_8_bits
 
 # The shorter side in pixels below which a metric is undefined.
 SMALLEST_SSIM = 11  # one window

@@ -23,7 +23,7 @@ LIGHTNING_CHATTER = (
 )
 
 
-def watched(batches: Iterable[Tensor], steps: int) -> Iterator[Tensor]:
+def with_progress(batches: Iterable[Tensor], steps: int) -> Iterator[Tensor]:
     """The first `steps` batches, with a progress bar on a terminal and a line now and then elsewhere."""
     terminal, shown = sys.stdout.isatty(), time.monotonic()
     for step, batch in enumerate(track(islice(batches, steps), "fitting", steps, disable=not terminal), start=1):

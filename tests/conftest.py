@@ -11,11 +11,11 @@ import torch
 import yaml
 from PIL import Image
 
-from inverters.checkpoint import DecoderCard, publish_decoder
-from inverters.cli import main
-from inverters.config import TrainConfig
-from inverters.decoder import FeatureDecoder
-from inverters.encoder import VGGEncoder
+from inverters.cli.main import main
+from inverters.decoders.convolutional import ConvDecoder
+from inverters.decoders.published import DecoderCard, publish_decoder
+from inverters.encoders.vgg import VGGEncoder
+from inverters.training.config import TrainConfig
 
 TINY_LAYERS = ("relu1_1", "relu2_1")
 
@@ -25,7 +25,7 @@ def publish_tiny(root: Path, layers: tuple[str, ...] = TINY_LAYERS, weights: str
     encoder = VGGEncoder(layers, weights=weights)
     for layer in layers:
         torch.manual_seed(0)
-        decoder = FeatureDecoder(layer, stages=[(4, 1)])
+        decoder = ConvDecoder(encoder.layers[layer], stages=[(4, 1)])
         card = DecoderCard(
             encoder="vgg19",
             weights=weights,

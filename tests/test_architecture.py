@@ -109,7 +109,7 @@ print(json.dumps([status, [name for name in {SLOW} if name in sys.modules]]))
     return status, set(loaded)
 
 
-MAIN = "from inverters.cli import main\nmain(sys.argv[1:])"
+MAIN = "from inverters.cli.main import main\nmain(sys.argv[1:])"
 
 
 @pytest.mark.parametrize(
@@ -133,14 +133,14 @@ def test_help_and_usage_errors_load_no_torch(arguments: list[str], status: int) 
 
 
 def test_the_package_and_its_errors_load_no_torch() -> None:
-    assert run("import inverters, inverters.config_file, inverters.files\ninverters.InverterError") == (
+    assert run("import inverters, inverters.training.config_file, inverters.files\ninverters.InverterError") == (
         0,
         set(),
     )
 
 
 def test_prediction_needs_no_training_libraries() -> None:
-    status, loaded = run("import inverters.prediction")
+    status, loaded = run("import inverters.prediction.predict")
     assert status == 0
     assert "torch" in loaded  # what is loaded does get seen
     assert not loaded & {"pytorch_lightning", "datasets", "torchmetrics", "matplotlib"}

@@ -13,10 +13,10 @@ from conftest import Outcome
 from skimage.data import data_dir
 from typer.main import get_command
 
-from inverters.checkpoint import MODEL_FILE, decoders_at_hand
-from inverters.cli import app
-from inverters.layers import GATYS_LAYERS
-from inverters.methods import DEFAULT_METHODS
+from inverters.cli.main import app
+from inverters.decoders.published import MODEL_FILE, available_decoders
+from inverters.encoders.vgg_layers import GATYS_LAYERS
+from inverters.inversion.methods import DEFAULT_METHODS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -117,7 +117,7 @@ def test_the_table_of_sharper_decoders_is_what_their_evaluation_found() -> None:
 
 def test_the_table_of_decoders_is_what_their_cards_say() -> None:
     rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) dB \| ([\d.]+) MB \|", README, re.M)
-    cards = decoders_at_hand(ROOT / "checkpoints")
+    cards = available_decoders(ROOT / "checkpoints")
     sizes = {layer: (ROOT / "checkpoints" / "vgg19-original" / layer / MODEL_FILE).stat().st_size for layer in cards}
     assert rows == [
         (layer, f"{card.metrics['psnr']:.1f}", f"{sizes[layer] / 1e6:.1f}") for layer, card in cards.items()
@@ -125,9 +125,11 @@ def test_the_table_of_decoders_is_what_their_cards_say() -> None:
 
 
 def test_what_is_shipped_is_worth_its_download() -> None:
-    assert list(decoders_at_hand(ROOT / "checkpoints")) == [f"relu{block}_{i}" for block in range(1, 6) for i in (1, 2)]
-    assert list(decoders_at_hand(ROOT / "checkpoints", objective="perceptual")) == ["relu4_2", "relu5_2"]
-    assert list(decoders_at_hand(ROOT / "checkpoints", objective="linear")) == list(GATYS_LAYERS)
+    assert list(available_decoders(ROOT / "checkpoints")) == [
+        f"relu{block}_{i}" for block in range(1, 6) for i in (1, 2)
+    ]
+    assert list(available_decoders(ROOT / "checkpoints", objective="perceptual")) == ["relu4_2", "relu5_2"]
+    assert list(available_decoders(ROOT / "checkpoints", objective="linear")) == list(GATYS_LAYERS)
     sizes = {path: path.stat().st_size for path in (ROOT / "checkpoints").rglob("*.*")}
     assert sum(sizes.values()) < 80e6
     assert max(size for path, size in sizes.items() if path.name == MODEL_FILE) < 16e6

@@ -13,8 +13,8 @@ from skimage.metrics import structural_similarity as skimage_ssim
 from torch import Tensor
 
 from inverters import metrics
+from inverters.data.images import round_to_8_bits
 from inverters.errors import InverterError
-from inverters.images import round_to_8_bits
 
 Metric = Callable[[Tensor, Tensor], Tensor]
 PAIRWISE: list[Metric] = [

@@ -8,10 +8,10 @@ from skimage.data import data_dir
 from skimage.metrics import peak_signal_noise_ratio
 from torch import Tensor
 
-from inverters.encoder import VGGEncoder
-from inverters.images import load_image, pad_to_multiple
-from inverters.inverter import load_inverter
-from inverters.layers import GATYS_LAYERS, INPUT_MULTIPLE
+from inverters.data.images import load_image, pad_to_multiple
+from inverters.encoders.vgg import VGGEncoder
+from inverters.encoders.vgg_layers import GATYS_LAYERS, INPUT_MULTIPLE
+from inverters.inversion.inverter import load_inverter
 
 MEASURED = {  # PSNR in dB
     "relu1_1": 48.82,

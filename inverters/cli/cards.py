@@ -1,0 +1,21 @@
+"""`invert cards`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from inverters.cli.options import Checkpoints, Encoder, Weights
+from inverters.encoders.vgg_layers import DEFAULT_ENCODER
+
+
+def cards(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The photograph to show the decoders on.")],
+    encoder: Encoder = DEFAULT_ENCODER,
+    weights: Weights = None,
+    checkpoints: Checkpoints = None,
+) -> None:
+    """Write the README.md of a folder of decoders: tables from their cards, and pictures."""
+    from inverters.sharing.model_card import write_cards
+
+    print(f"wrote {write_cards(image, checkpoints, encoder, weights)}")

@@ -1,0 +1,64 @@
+"""The tables that commands print on the terminal."""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from rich.table import Table
+from rich.text import Text
+
+from inverters.encoders.layers import Layer
+
+SHOWN_IMAGES = 20
+
+
+def image_table(images: Sequence[tuple[str, Mapping[str, float]]]) -> Table:
+    """PSNR in dB of some named images by layer: the first of them, and the mean over all."""
+    layers = list(images[0][1])
+    table = _table("PSNR in dB", "image", *layers)
+    for name, psnr in images[:SHOWN_IMAGES]:
+        table.add_row(Text(name), *(decibels(psnr[layer]) for layer in layers))
+    if len(images) > SHOWN_IMAGES:
+        table.add_row(f"… {len(images) - SHOWN_IMAGES} more")
+    if len(images) > 1:
+        table.add_section()
+        table.add_row("mean", *(decibels(fmean(psnr[layer] for _, psnr in images)) for layer in layers))
+    return table
+
+
+def mean_table(psnr: Mapping[str, float]) -> Table:
+    """Mean PSNR in dB by layer."""
+    table = _table("PSNR in dB", "", *psnr)
+    table.add_row("mean", *map(decibels, psnr.values()))
+    return table
+
+
+def method_table(layers: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """Mean PSNR in dB by layer and method; None where every reconstruction is exact."""
+    table = _table("PSNR in dB, mean over the images", "layer", *next(iter(layers.values())))
+    for layer, psnr in layers.items():
+        table.add_row(layer, *(decibels(value) for value in psnr.values()))
+    return table
+
+
+def layer_rows(layers: Mapping[str, Layer], psnr: Mapping[str, float | None]) -> Table:
+    """The layers of an encoder; `psnr` has those with a decoder, and its validation PSNR in dB if that is known."""
+    table = _table(None, "layer", "channels", "stride", "receptive field", "decoder", "validation PSNR")
+    for name, layer in layers.items():
+        numbers = (layer.channels, layer.stride, layer.receptive_field)
+        known = psnr.get(name)
+        decoder = ("yes" if name in psnr else "", "" if known is None else f"{known:.1f} dB")
+        table.add_row(name, *map(str, numbers), *decoder)
+    return table
+
+
+def decibels(psnr: float | None) -> str:
+    """`31.4`, or `lossless` where there is no error and so no finite PSNR."""
+    return f"{psnr:.1f}" if psnr is not None and math.isfinite(psnr) else "lossless"
+
+
+def _table(title: str | None, *columns: str) -> Table:
+    table = Table(*columns, title=title, title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table

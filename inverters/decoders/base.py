@@ -1,0 +1,103 @@
+"""`Decoder`: maps the features of one layer back to pixels."""
+
+from collections.abc import Callable, ItemsView, Iterator, KeysView
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from inverters.encoders.layers import Layer
+
+Encode = Callable[[Tensor], Tensor]  # images, N×3×H×W, to the features of the decoder's layer
+
+
+class Decoder(nn.Module):
+    """Maps the features of one layer, N×C×h×w, to the images that caused them, N×3×(h·stride)×(w·stride).
+
+    The features are standardised per channel, since VGG's reach into the hundreds; the `body` does the rest. The output
+    is meant to lie in [0, 1] but is not clamped, so that gradients survive.
+
+    Attributes:
+        layer: whose features it decodes.
+        arguments: the constructor arguments beside the layer, as JSON has them.
+    """
+
+    mean: Tensor
+    std: Tensor
+    body: nn.Module
+    arguments: dict[str, Any]
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+        self.register_buffer("mean", torch.zeros(1, layer.channels, 1, 1))
+        self.register_buffer("std", torch.ones(1, layer.channels, 1, 1))
+
+    @property
+    def halo(self) -> int:
+        """Pixels beyond its own stride×stride cell that a feature reaches in the output, on each side."""
+        raise NotImplementedError
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Store the mean and standard deviation of each channel (C values each) by which features are standardised."""
+        self.mean.copy_(mean.view_as(self.mean))
+        self.std.copy_(std.view_as(self.std).clamp_min(1e-6 * float(std.max()) + 1e-12))
+
+    def forward(self, features: Tensor, encode: Encode | None = None) -> Tensor:  # noqa: ARG002
+        """Decode `features`, N×C×h×w.
+
+        Args:
+            features: of `self.layer`.
+            encode: maps images to features of this layer; for decoders that compare their output with `features`.
+        """
+        x = torch.addcmul(-self.mean / self.std, features, 1 / self.std)  # (features − mean) / std in one pass, N×C×h×w
+        pixels: Tensor = self.body(x)
+        return pixels.add_(0.5)  # the middle of the range: the output of an untrained decoder
+
+
+class SubPixel(nn.Sequential):
+    """Sub-pixel convolution (Shi et al. 2016): N×C×h×w to N×`out_channels`×(h·`factor`)×(w·`factor`).
+
+    ICNR initialisation (Aitken et al. 2017): all pixels of a cell start equal, so there is no checkerboard.
+    """
+
+    def __init__(self, channels: int, out_channels: int, factor: int, kernel_size: int = 3) -> None:
+        convolution = nn.Conv2d(channels, out_channels * factor**2, kernel_size, padding=kernel_size // 2)
+        with torch.no_grad():
+            first = convolution.weight[:: factor**2]  # one kernel for each output channel
+            convolution.weight.copy_(first.repeat_interleave(factor**2, dim=0))
+            convolution.bias.zero_()  # type: ignore[union-attr]
+        super().__init__(convolution, nn.PixelShuffle(factor))
+
+
+def module_key(layer: str) -> str:
+    """The name of a layer as the name of a module or buffer, which must not contain a dot."""
+    return layer.replace(".", "/")
+
+
+class LayerDict(nn.ModuleDict):
+    """An `nn.ModuleDict` keyed by names of layers, dots included."""
+
+    def __getitem__(self, layer: str) -> nn.Module:
+        return super().__getitem__(module_key(layer))
+
+    def __setitem__(self, layer: str, module: nn.Module) -> None:
+        super().__setitem__(module_key(layer), module)
+
+    def __delitem__(self, layer: str) -> None:
+        super().__delitem__(module_key(layer))
+
+    def __contains__(self, layer: object) -> bool:
+        return isinstance(layer, str) and super().__contains__(module_key(layer))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def keys(self) -> KeysView[str]:
+        return self._by_layer().keys()
+
+    def items(self) -> ItemsView[str, nn.Module]:
+        return self._by_layer().items()
+
+    def _by_layer(self) -> dict[str, nn.Module]:
+        return {key.replace("/", "."): module for key, module in super().items()}

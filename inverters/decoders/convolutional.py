@@ -1,0 +1,88 @@
+"""`ConvDecoder`: residual blocks, upsampled stage by stage."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inverters.decoders.base import Decoder, SubPixel
+from inverters.encoders.layers import Layer
+from inverters.errors import InverterError
+
+Stages = Sequence[tuple[int, int]]  # (width, residual blocks), at the layer's stride first, then at half of it, …
+
+DEFAULT_STAGES: dict[int, Stages] = {  # by the layer's stride; most of the work is done at low resolution
+    1: [(48, 1)],
+    2: [(64, 2)],
+    4: [(128, 2), (64, 1)],
+    8: [(256, 3), (128, 1)],
+    16: [(256, 4), (192, 1), (96, 1)],
+    32: [(256, 3), (256, 1), (128, 1), (96, 1)],
+}
+
+
+class ConvDecoder(Decoder):
+    """Residual blocks at the layer's own resolution, then upsampling stage by stage.
+
+    The last stage goes to pixels by one sub-pixel convolution.
+
+    Args:
+        layer: whose features it decodes.
+        stages: (width, number of residual blocks) of each stage: the first at the layer's stride, each further one at
+            half the stride before it. None takes `DEFAULT_STAGES`.
+        log_compress: replace standardised features x by sign(x)·ln(1 + |x|). After a ReLU, deep features are mostly
+            near zero and occasionally very large.
+
+    Raises:
+        InverterError: there are more stages than the stride can be halved.
+    """
+
+    def __init__(self, layer: Layer, stages: Stages | None = None, log_compress: bool = False) -> None:
+        super().__init__(layer)
+        self.stages = [(width, blocks) for width, blocks in stages or DEFAULT_STAGES[layer.spatial_stride]]
+        self.arguments = {"stages": self.stages, "log_compress": log_compress}
+        stride = layer.spatial_stride >> (len(self.stages) - 1)
+        if stride < 1:
+            raise InverterError(
+                f"decoder for {layer.name} has {len(self.stages)} stages; its stride {layer.stride} allows at most "
+                f"{layer.spatial_stride.bit_length()}"
+            )
+        modules: list[nn.Module] = [LogCompression()] if log_compress else []
+        channels = layer.channels
+        for number, (width, blocks) in enumerate(self.stages):
+            if number > 0:
+                modules.append(nn.Upsample(scale_factor=2, mode="nearest"))
+            modules.append(nn.Conv2d(channels, width, kernel_size=3, padding=1))
+            modules.extend(ResidualBlock(width) for _ in range(blocks))
+            channels = width
+        self.body = nn.Sequential(*modules, SubPixel(channels, 3, stride))
+
+    @property
+    def halo(self) -> int:
+        stride, halo = self.layer.spatial_stride, 0
+        for number, (_, blocks) in enumerate(self.stages):
+            halo += (1 + 2 * blocks) * (stride >> number)  # each 3×3 convolution adds one step
+        return halo + (stride >> (len(self.stages) - 1))  # the sub-pixel convolution
+
+
+class LogCompression(nn.Module):
+    """sign(x)·ln(1 + |x|), element by element."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.abs().log1p_().copysign_(x)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x))), without normalisation (Lim et al. 2017). It starts close to the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, kernel_size=3, padding=1)
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual: Tensor = self.conv2(F.relu(self.conv1(x), inplace=True))
+        return residual.add_(x)

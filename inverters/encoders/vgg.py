@@ -1,0 +1,115 @@
+"""VGG-16 and VGG-19, with or without batch normalisation."""
+
+import hashlib
+import textwrap
+from collections.abc import Collection, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from inverters.encoders.base import Encoder
+from inverters.encoders.vgg_layers import DEFAULT_ENCODER, INPUT_MULTIPLE, VGG_NAMES, vgg_layers, vgg_modules
+from inverters.encoders.vgg_weights import default_weights, load_weights, weights_label
+from inverters.errors import InverterError, WeightsError, unknown_name
+
+
+class VGGEncoder(Encoder):
+    """The feature extractor of a VGG, built as deep as the deepest of `layers`.
+
+    Args:
+        layers: names from `vgg_layers(name)`; at least one.
+        name: one of `VGG_NAMES`.
+        weights: `original` (Simonyan & Zisserman's Caffe VGG-19), a name of torchvision's, `random` or `random-SEED`,
+            or the path of a `.safetensors`, `.pth` or `.pt` file with a torchvision-style state dict; None takes
+            `default_weights(name)`.
+
+    Raises:
+        UnknownNameError: an encoder, layer or set of weights does not exist.
+        WeightsError: the weights cannot be found, downloaded or used.
+        InverterError: `layers` is empty.
+    """
+
+    input_multiple = INPUT_MULTIPLE
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, layers: Iterable[str], name: str = DEFAULT_ENCODER, weights: str | None = None) -> None:
+        super().__init__()
+        if name not in VGG_NAMES:
+            raise unknown_name("encoder", name, VGG_NAMES)
+        weights = weights or default_weights(name)
+        self.name = name
+        self.weights = weights_label(weights)
+        table, wanted = vgg_layers(name), set(layers)
+        for unknown in sorted(wanted - table.keys()):
+            raise unknown_name(f"layer of {name}", unknown, table)
+        if not wanted:
+            raise InverterError(f"no layer of {name} was named. Valid: {', '.join(table)}")
+        depth = max(index for index, (_, layer) in enumerate(vgg_modules(name), start=1) if layer.name in wanted)
+        self._vgg_modules = vgg_modules(name)[:depth]
+        self.layers = {layer.name: layer for kind, layer in self._vgg_modules if kind != "norm"}
+        state, self.preprocessing = load_weights(name, weights, depth)
+
+        self.features = nn.Sequential()
+        channels = 3
+        for kind, layer in self._vgg_modules:
+            module: nn.Module
+            match kind:
+                case "conv":
+                    module = nn.Conv2d(channels, layer.channels, kernel_size=3, padding=1, device="meta")
+                    channels = layer.channels
+                case "norm":
+                    module = nn.BatchNorm2d(channels, device="meta")
+                case "relu":
+                    module = nn.ReLU()  # not in place: the features of the conv layer under it must survive
+                case _:
+                    module = nn.MaxPool2d(2)
+            self.features.append(module)
+        self.features.to_empty(device="cpu")  # skips the initialisation, which the loaded weights would replace
+        self._load(state, weights)
+
+        self.register_buffer("mean", torch.tensor(self.preprocessing.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(self.preprocessing.std).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    def _load(self, state: dict[str, Tensor], weights: str) -> None:
+        has_weights = {index for index, (kind, _) in enumerate(vgg_modules(self.name)) if kind in ("conv", "norm")}
+        if unexpected := [key for key in state if _index(key) not in has_weights]:
+            raise WeightsError(
+                f"weights {weights!r} do not fit {self.name}: they are of another network, with {unexpected[0]!r}"
+            )
+        depth = len(self.features)
+        try:
+            self.features.load_state_dict({key: value for key, value in state.items() if _index(key) < depth})
+        except RuntimeError as error:
+            reason = textwrap.shorten(str(error).partition(":")[2], 300, placeholder=" …")
+            raise WeightsError(f"weights {weights!r} do not fit {self.name}: {reason}") from None
+
+    def forward(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        self.require_layers(layers)
+        x = images if self.preprocessing.order == "RGB" else images.flip(1)
+        x = (x * self.preprocessing.scale - self.mean) / self.std
+        found: dict[str, Tensor] = {}
+        missing = set(layers)
+        for module, (_, layer) in zip(self.features, self._vgg_modules, strict=True):
+            if not missing:
+                break
+            x = module(x)
+            if layer.name in missing:
+                found[layer.name] = x
+                missing.remove(layer.name)
+        return found
+
+    def fingerprint(self, layer: str) -> str:
+        self.require_layers([layer])
+        (depth,) = (index for index, (_, other) in enumerate(self._vgg_modules) if other.name == layer)
+        digest = hashlib.sha256(repr(tuple(self.preprocessing)).encode())
+        for key, tensor in self.features.state_dict().items():
+            if _index(key) <= depth and tensor.is_floating_point():
+                digest.update(f"{key}{tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+def _index(key: str) -> int:
+    return int(key.split(".")[0])

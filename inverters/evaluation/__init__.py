@@ -1,0 +1,1 @@
+"""Methods compared on a set of images: measured, summarised, plotted and reported."""

@@ -1,0 +1,1 @@
+"""Images in, reconstructions out, on one device or many."""

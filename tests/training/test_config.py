@@ -1,0 +1,309 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from inverters.encoders.vgg_layers import layer_table
+from inverters.errors import ConfigError
+from inverters.training.config import TrainConfig
+from inverters.training.config_file import load_config
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+GOOD = """\
+layers: [relu1_2]
+data: {train: photographs, validation: others}
+trainer: {steps: 10}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "run.yaml"
+    file.write_text(GOOD)
+    return file
+
+
+def mistakes(path: Path, *overrides: str) -> list[str]:
+    """The lines of the error, without the file's name, which each of them begins with."""
+    with pytest.raises(ConfigError) as error:
+        load_config(path, overrides)
+    lines = str(error.value).splitlines()
+    assert all(line.startswith(f"{path}: ") for line in lines)
+    return [line.removeprefix(f"{path}: ") for line in lines]
+
+
+def mistake(path: Path, *overrides: str) -> str:
+    (line,) = mistakes(path, *overrides)
+    return line
+
+
+# What is right
+
+
+def test_the_smallest_config(path: Path) -> None:
+    config = load_config(path)
+    assert config.layers == ["relu1_2"]
+    assert config.data.train == ["photographs"]
+    assert config.trainer.steps == 10
+    assert config.encoder.name == "vgg19"
+    assert config.optimizer.learning_rate == 1e-3
+    assert config.decoder.stages == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("[relu4_2, relu1_2]", ["relu1_2", "relu4_2"]),  # shallowest first
+        ("relu1_2,relu4_2", ["relu1_2", "relu4_2"]),
+        ("relu4_2 , relu1_2,relu4_2", ["relu1_2", "relu4_2"]),
+        ("conv1_1", ["conv1_1"]),
+        ("all", list(layer_table("vgg19"))),
+    ],
+)
+def test_layers(path: Path, value: str, expected: list[str]) -> None:
+    assert load_config(path, [f"layers={value}"]).layers == expected
+    path.write_text(GOOD.replace("[relu1_2]", value))
+    assert load_config(path).layers == expected
+
+
+def test_all_layers_of_another_encoder(path: Path) -> None:
+    layers = load_config(path, ["layers=all", "encoder.name=vgg16_bn"]).layers
+    assert layers == list(layer_table("vgg16_bn"))
+    assert "relu3_3" in layers
+    assert "relu3_4" not in layers
+
+
+def test_stages(path: Path) -> None:
+    path.write_text(GOOD + "decoder: {stages: {8: [[64, 2], [32, 0]], 1: [[16, 1]]}}\n")
+    assert load_config(path).decoder.stages == {8: [(64, 2), (32, 0)], 1: [(16, 1)]}
+    config = load_config(path, ["decoder.stages.8=[[4, 1]]", "decoder.stages.2=[[8, 1], [8, 1]]"])
+    assert config.decoder.stages == {8: [(4, 1)], 1: [(16, 1)], 2: [(8, 1), (8, 1)]}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("optimizer.learning_rate=1e-4", 1e-4),  # to YAML a string
+        ("optimizer.learning_rate=3", 3.0),
+        ("optimizer.learning_rate=2.5E-3", 2.5e-3),
+        ("data.train=[a, b]", ["a", "b"]),
+        ("data.train=a=b.parquet", ["a=b.parquet"]),
+        ("data.streaming=true", True),
+        ("data.validation_limit=null", None),
+        ("data.validation_limit=7", 7),
+        ("trainer.precision=bf16-mixed", "bf16-mixed"),
+        ("seed=3", 3),
+    ],
+)
+def test_set(path: Path, override: str, expected: Any) -> None:
+    value: Any = load_config(path, ["data.validation_limit=5", override])
+    for name in override.partition("=")[0].split("."):
+        value = getattr(value, name)
+    assert value == expected
+
+
+def test_the_last_set_wins(path: Path) -> None:
+    assert load_config(path, ["seed=1", "seed=2"]).seed == 2
+
+
+def test_merge_keys(path: Path) -> None:
+    path.write_text("data: &data {train: a, validation: b}\nlayers: relu1_2\ntrainer: {steps: 1}\n")
+    base = path.read_text()
+    path.write_text(
+        base.replace("data: &data", "data:\n  <<: {crop_size: 64, workers: 3}\n  crop_size: 96\n  <<: &data")
+    )
+    config = load_config(path)
+    assert (config.data.train, config.data.crop_size, config.data.workers) == (["a"], 96, 3)
+
+
+# What is wrong
+
+
+def test_all_mistakes_at_once(path: Path) -> None:
+    path.write_text("""\
+encoder: {name: vgg19, wieghts: original}
+layers: [relu1_2, relu1_22, fc7]
+decoder: {stages: {3: [[8, 1]]}}
+loss: {pixel: -1, feature: .nan}
+data: {train: a, validaton: b, crop_size: 100, batch_size: 0, workers: x, streaming: maybe}
+optimiser: {learning_rate: 1e-4}
+optimizer: {ema_decay: 1.0}
+trainer: {precision: bf16, devices: 1.5}
+seed: -1
+""")
+    found = mistakes(path)
+    assert [line.partition(": ")[0] for line in found] == [
+        "encoder.wieghts", "layers.1", "layers.2", "decoder.stages.3", "loss.pixel", "loss.feature", "data.validation",
+        "data.streaming", "data.crop_size", "data.batch_size", "data.workers", "data.validaton", "optimizer.ema_decay",
+        "trainer.steps", "trainer.precision", "trainer.devices", "seed", "optimiser",
+    ]  # fmt: skip
+    for expected in (
+        "encoder.wieghts: unknown key; did you mean 'weights'?",
+        "decoder.stages.3: no layer has stride 3. Valid: 1, 2, 4, 8, 16, 32 (got 3)",
+        "loss.pixel: Input should be greater than or equal to 0 (got -1)",
+        "data.validation: missing",
+        "data.validaton: unknown key; did you mean 'validation'?",
+        "data.crop_size: Input should be a multiple of 32 (got 100)",
+        "trainer.steps: missing",
+        "trainer.precision: Input should be 'auto', '32-true' or 'bf16-mixed' (got 'bf16')",
+        "optimiser: unknown key; did you mean 'optimizer'?",
+    ):
+        assert expected in found
+    assert found[1].startswith("layers.1: unknown layer of vgg19 'relu1_22': did you mean 'relu1_2'? Valid: conv1_1, ")
+    assert found[2].startswith("layers.2: unknown layer of vgg19 'fc7': there is no such name. Valid: conv1_1, ")
+
+
+def test_an_unknown_key_without_a_neighbour(path: Path) -> None:
+    assert mistake(path, "loss.zzz=1").startswith("loss.zzz: unknown key; valid keys: pixel, feature, ")
+    assert mistake(path, "zzz.pixel=1") == f"zzz: unknown key; valid keys: {', '.join(TrainConfig.model_fields)}"
+
+
+def test_an_unknown_encoder(path: Path) -> None:
+    line = mistake(path, "encoder.name=vgg91")
+    assert line.startswith("encoder.name: unknown encoder 'vgg91': did you mean 'vgg19'? Valid: vgg16, vgg16_bn, vgg19")
+    assert mistake(path, "encoder.name=vgg91", "layers=all").startswith("encoder.name: unknown encoder")
+    assert mistakes(path, "encoder.name=vgg91", "layers=fc7")[1].startswith("layers.0: unknown layer of vgg19 'fc7'")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("layers=relu3_4", "layers.0: unknown layer of vgg16 'relu3_4': did you mean 'relu3_3'? Valid: "),
+        ("layers=", "layers: Input should be a valid list"),
+        ("layers=[]", "layers: List should have at least 1 item"),
+        ("layers='relu1_2,'", "layers.1: unknown layer of vgg16 '': "),
+        ("layers=[1]", "layers.0: Input should be a valid string (got 1)"),
+        ("layers={a: 1}", "layers: Input should be a valid list"),
+        ("data.train=[]", "data.train: List should have at least 1 item"),
+        ("data=3", "data: Input should be a valid dictionary or instance of DataConfig (got 3)"),
+        ("decoder.stages.4=[[1,1],[1,1],[1,1],[1,1]]", "decoder.stages: stride 4 has 4 stages; possible are 1 to 3"),
+        ("decoder.stages.4=[]", "decoder.stages: stride 4 has 0 stages; possible are 1 to 3"),
+        ("decoder.stages.-1=[[1, 1]]", "decoder.stages.-1: no layer has stride -1. Valid: 1, 2, 4, 8, 16, 32"),
+        ("decoder.stages.4=[[0, 1]]", "decoder.stages.4.0.0: Input should be greater than 0 (got 0)"),
+        ("decoder.stages.4=[[1, -1]]", "decoder.stages.4.0.1: Input should be greater than or equal to 0 (got -1)"),
+        ("decoder.stages.4=[[1]]", "decoder.stages.4.0.1: missing"),
+        ("loss={pixel: 0, feature: 0}", "loss: pixel, feature and perceptual are all 0: nothing ties a reconstruction"),
+        ("objective=perceptual", "objective is perceptual, but loss.feature and loss.perceptual are both 0"),
+        ("optimizer.learning_rate=0", "optimizer.learning_rate: Input should be greater than 0 (got 0)"),
+        ("optimizer.learning_rate=.inf", "optimizer.learning_rate: Input should be a finite number (got inf)"),
+        ("seed=4294967296", "seed: Input should be less than 4294967296 (got 4294967296)"),
+        ("trainer.steps=0", "trainer.steps: Input should be greater than 0 (got 0)"),
+        ("trainer.steps=1.5", "trainer.steps: Input should be a valid integer, got a number with a fractional part"),
+    ],
+)  # fmt: skip
+def test_mistakes(path: Path, override: str, expected: str) -> None:
+    assert mistake(path, "encoder.name=vgg16", override).startswith(expected)
+
+
+def test_two_wrong_strides(path: Path) -> None:
+    line = mistake(path, "decoder.stages.1=[]", "decoder.stages.2=[[1, 1], [1, 1], [1, 1]]")
+    assert "stride 1 has 0 stages; possible are 1 to 1; stride 2 has 3 stages; possible are 1 to 2" in line
+
+
+def test_bad_sets_are_reported_together(path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(path, ["seed", "=3", "seed=[", "seed=2024-99-99", "layers.x=1", "seed=-1"])
+    lines = str(error.value).splitlines()
+    assert lines[:4] == [
+        "--set seed: not of the form key=value, such as --set data.batch_size=8",
+        "--set =3: not of the form key=value, such as --set data.batch_size=8",
+        "--set seed=[: '[' is not a YAML value",
+        "--set seed=2024-99-99: '2024-99-99' is not a YAML value",
+    ]
+    assert lines[4] == "--set layers.x=1: layers is not a section"
+    assert lines[-1] == f"{path}: seed: Input should be greater than or equal to 0 (got -1)"
+
+
+def test_a_key_that_stands_twice(path: Path) -> None:
+    path.write_text(GOOD + "seed: 1\nlayers: [relu2_2]\n")
+    assert mistake(path) == "not valid YAML: line 5, column 1: key 'layers' stands twice"
+    path.write_text(GOOD.replace("train: photographs", "train: a, train: b"))
+    assert mistake(path) == "not valid YAML: line 2, column 18: key 'train' stands twice"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"layers: [relu1_2", "not valid YAML: line 1, column 17: expected ',' or ']', but got '<stream end>'"),
+        (
+            b"layers: !!python/object:os.system {}",
+            "not valid YAML: line 1, column 9: could not determine a constructor",
+        ),
+        (b"seed: 2024-99-99", "not valid YAML: month must be in 1..12"),
+        (b"? [a]\n: 1", "not valid YAML: line 1, column 3: found unhashable key"),
+        (b"a: \x00", "not valid YAML: unacceptable character #x0000"),
+        (b"\x89PNG\r\n\x1a\n\x00\xff", "is not a text file: 'utf-8' codec can't decode byte 0x89 in position 0"),
+        (b"", "holds no keys; see configs/quickstart.yaml for an example"),
+        (b"# nothing\n", "holds no keys; see configs/quickstart.yaml for an example"),
+        (b"- layers\n", "holds no keys; see configs/quickstart.yaml for an example"),
+        (b"1: 2\n" + GOOD.encode(), "1: Keys should be strings (got 1)"),
+    ],
+)
+def test_files_that_are_no_config(path: Path, content: bytes, expected: str) -> None:
+    path.write_bytes(content)
+    assert mistake(path).startswith(expected)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    assert mistake(tmp_path / "none.yaml") == "no such file"
+    assert mistake(tmp_path) == "cannot be read: Is a directory"
+
+
+# The shipped files
+
+
+def sections() -> dict[str, type[BaseModel]]:
+    fields = {name: field.annotation for name, field in TrainConfig.model_fields.items()}
+    return {name: kind for name, kind in fields.items() if isinstance(kind, type) and issubclass(kind, BaseModel)}
+
+
+def schema() -> dict[str, Any]:
+    """Every key, such as `data.train`, with its default; `...` where it has none."""
+    keys = {f"{name}.{key}": field for name, kind in sections().items() for key, field in kind.model_fields.items()}
+    keys |= {name: field for name, field in TrainConfig.model_fields.items() if name not in sections()}
+    return {key: ... if field.is_required() else field.get_default() for key, field in keys.items()}
+
+
+def comments(text: str) -> dict[str, str]:
+    """The comment of every key of a YAML file of two levels, with that of the lines that continue it."""
+    found: dict[str, str] = {}
+    section = key = ""
+    for line in text.splitlines():
+        content, _, comment = line.partition("#")
+        if match := re.match(r"( *)(\w+):(.*)", content):
+            indent, name, value = match.groups()
+            section = section if indent else name
+            key = f"{section}.{name}" if indent else name
+            if indent or value.strip():
+                found[key] = comment.strip()
+        elif comment and key in found:
+            found[key] += " " + comment.strip()
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.name)
+def test_the_shipped_configs_are_valid(path: Path) -> None:
+    assert load_config(path).layers
+    assert all(comments(path.read_text()).get(key) for key in ("data.crop_size", "trainer.steps"))
+
+
+def test_there_are_shipped_configs() -> None:
+    assert {"quickstart.yaml", "vgg19.yaml", "imagenet.yaml"} <= {path.name for path in CONFIGS.glob("*.yaml")}
+
+
+@pytest.mark.parametrize("key", schema())
+def test_every_key_is_explained(key: str) -> None:
+    comment = comments((CONFIGS / "vgg19.yaml").read_text()).get(key)
+    assert comment, f"{key} has no comment in configs/vgg19.yaml"
+    default = schema()[key]
+    stated = re.search(r"\bdefault (\[[^]]*\]|[^\s,;]+)", comment)
+    if default is ...:
+        assert stated is None
+    else:
+        assert stated is not None, f"the comment of {key} states no default"
+        value = yaml.safe_load(stated[1])
+        assert (float(value) if isinstance(default, float) else value) == default

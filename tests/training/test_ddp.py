@@ -1,0 +1,38 @@
+"""Several processes, started through the command line, over gloo."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Change, command, photographs, written
+from safetensors.torch import load_file
+
+from inverters.decoders.published import read_card
+
+pytestmark = pytest.mark.ddp
+
+
+@pytest.mark.parametrize("algorithm", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
+def test_two_processes_with_half_the_batch_train_the_decoder_of_one(
+    tmp_path: Path, settings: Callable[..., Change], algorithm: str
+) -> None:
+    """Three validation images do not divide by two processes: each of them counts once all the same."""
+    results = {}
+    for processes in (1, 2):
+        trainer = {"steps": 6, "validate_every": 3, "precision": "32-true"}
+        trainer |= {"devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
+        data = {"batch_size": 4 // processes, "validation": str(photographs(tmp_path / "three", 3, seed=2))}
+        optimizer = {"algorithm": algorithm}
+        run = written(tmp_path / f"{processes}.yaml", settings(data=data, trainer=trainer, optimizer=optimizer))
+        output = tmp_path / str(processes)
+        done = subprocess.run(command(run, output), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        folders = [output / "checkpoints" / "vgg19-random" / layer for layer in ("relu1_1", "relu2_1")]
+        assert done.stdout.splitlines() == [str(folder) for folder in folders]
+        results[processes] = [(read_card(folder), load_file(folder / "model.safetensors")) for folder in folders]
+    for (one, weights), (two, halves) in zip(results[1], results[2], strict=True):
+        assert one.metrics["psnr"] == pytest.approx(two.metrics["psnr"], abs=0.01)
+        for key, value in weights.items():
+            torch.testing.assert_close(halves[key], value, rtol=2e-3, atol=1e-4)  # published in half precision
