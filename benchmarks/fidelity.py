@@ -15,7 +15,7 @@ from torch import Tensor
 from inverters.data.sources import open_images, read_image
 from inverters.devices import has_fast_bfloat16
 from inverters.errors import ImageError
-from inverters.inversion.inverter import load_inverter
+from inverters.inversion.loading import load_inverter
 from inverters.metrics import peak_signal_noise_ratio
 
 SIZE = 224

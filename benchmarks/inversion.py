@@ -12,7 +12,7 @@ from record import record, seconds
 
 from inverters.devices import has_fast_bfloat16
 from inverters.encoders.vgg_layers import GATYS_LAYERS
-from inverters.inversion.inverter import load_inverter
+from inverters.inversion.loading import load_inverter
 from inverters.inversion.optimization import invert_by_optimization
 
 SIZE, BATCH = 224, 8

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from inverters.encoders.base import Encoder
     from inverters.encoders.registry import create_encoder
     from inverters.errors import InverterError
-    from inverters.inversion.inverter import Inverter, load_inverter
+    from inverters.inversion.inverter import Inverter
+    from inverters.inversion.loading import load_inverter
 
 _MODULES = {
     "ConvDecoder": "inverters.decoders.convolutional",
@@ -18,7 +19,7 @@ _MODULES = {
     "InverterError": "inverters.errors",
     "create_encoder": "inverters.encoders.registry",
     "load_image": "inverters.data.images",
-    "load_inverter": "inverters.inversion.inverter",
+    "load_inverter": "inverters.inversion.loading",
 }
 
 __all__ = ["ConvDecoder", "Encoder", "Inverter", "InverterError", "create_encoder", "load_image", "load_inverter"]

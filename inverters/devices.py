@@ -35,6 +35,19 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Compute float32 convolutions in float32, not in TF32, whose 10 bits of mantissa would limit block 1."""
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    """Compute float32 convolutions and matrix products in float32 on NVIDIA GPUs, never in TF32.
+
+    TF32 has 10 bits of mantissa, too few for the first layers, whose reconstructions are almost lossless, and for the
+    objective of an optimisation. Features, reconstructions and metrics are always computed under this setting, so
+    that `predict`, `optimize` and `evaluate` agree; only training uses TF32, where PyTorch does.
+    """
+    # `torch.backends.cudnn.flags` would also reset `benchmark` and `deterministic`.
+    operators = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [operator.fp32_precision for operator in operators]
+    try:
+        for operator in operators:
+            operator.fp32_precision = "ieee"
         yield
+    finally:
+        for operator, precision in zip(operators, before, strict=True):
+            operator.fp32_precision = precision

@@ -1,7 +1,9 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
 
-from inverters.devices import find_device, has_fast_bfloat16
+from inverters.devices import exact_float32, find_device, has_fast_bfloat16
 from inverters.errors import InverterError
 
 
@@ -15,7 +17,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, gpus: int = 0, mps: bool = False) -
 @pytest.mark.parametrize(
     ("gpus", "mps", "best"), [(0, False, "cpu"), (0, True, "mps"), (2, False, "cuda"), (1, True, "cuda")]
 )
-def test_auto_is_the_best_at_hand(monkeypatch: pytest.MonkeyPatch, gpus: int, mps: bool, best: str) -> None:
+def test_auto_is_the_best_available_device(monkeypatch: pytest.MonkeyPatch, gpus: int, mps: bool, best: str) -> None:
     pretend(monkeypatch, gpus, mps)
     assert find_device("auto") == torch.device(best)
     assert find_device("cpu") == torch.device("cpu")
@@ -46,3 +48,29 @@ def test_bfloat16_on_a_processor(monkeypatch: pytest.MonkeyPatch, fast: bool) ->
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast)
     assert has_fast_bfloat16(torch.device("cpu")) is fast
     assert not has_fast_bfloat16(torch.device("mps"))
+
+
+OPERATORS = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """TF32 turned on."""
+    before = [operator.fp32_precision for operator in OPERATORS]
+    for operator in OPERATORS:
+        operator.fp32_precision = "tf32"
+    yield
+    for operator, precision in zip(OPERATORS, before, strict=True):
+        operator.fp32_precision = precision
+
+
+@pytest.mark.usefixtures("tf32")
+def test_exact_float32_turns_off_tf32_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    with pytest.raises(KeyboardInterrupt), exact_float32():
+        assert [operator.fp32_precision for operator in OPERATORS] == ["ieee", "ieee"]
+        assert torch.backends.cudnn.benchmark
+        assert torch.backends.cudnn.deterministic
+        raise KeyboardInterrupt
+    assert [operator.fp32_precision for operator in OPERATORS] == ["tf32", "tf32"]

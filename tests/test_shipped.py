@@ -11,7 +11,7 @@ from torch import Tensor
 from inverters.data.images import load_image, pad_to_multiple
 from inverters.encoders.vgg import VGGEncoder
 from inverters.encoders.vgg_layers import GATYS_LAYERS, INPUT_MULTIPLE
-from inverters.inversion.inverter import load_inverter
+from inverters.inversion.loading import load_inverter
 
 MEASURED = {  # PSNR in dB
     "relu1_1": 48.82,

@@ -47,7 +47,8 @@ def optimize(
     settings = find_preset(preset)
     from inverters.devices import find_device
     from inverters.encoders.registry import create_encoder
-    from inverters.inversion.inverter import Inverter, load_inverter
+    from inverters.inversion.inverter import Inverter
+    from inverters.inversion.loading import load_inverter
     from inverters.prediction.predict import optimize
 
     if init == "decoder":

@@ -68,7 +68,7 @@ def predict(
     bulk = data is not None or format == "parquet" or devices * num_nodes > 1
     if bulk and device not in ACCELERATORS:
         raise InverterError(f"--device {device} cannot be shared out. Valid: {', '.join(ACCELERATORS)}")
-    from inverters.inversion.inverter import load_inverter
+    from inverters.inversion.loading import load_inverter
 
     inverter = load_inverter(names, encoder, weights, checkpoints, "cpu" if bulk else device, objective)
     files, missing = _find_files(paths or [], output_dir)

@@ -1,7 +1,7 @@
 """`Decoder`: maps the features of one layer back to pixels."""
 
-from collections.abc import Callable, ItemsView, Iterator, KeysView
-from typing import Any
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,15 +71,21 @@ class SubPixel(nn.Sequential):
 
 
 def module_key(layer: str) -> str:
-    """The name of a layer as the name of a module or buffer, which must not contain a dot."""
+    """The name of a layer as that of a module or buffer, which must not contain dots."""
     return layer.replace(".", "/")
 
 
-class LayerDict(nn.ModuleDict):
-    """An `nn.ModuleDict` keyed by names of layers, dots included."""
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
-    def __getitem__(self, layer: str) -> nn.Module:
-        return super().__getitem__(module_key(layer))
+
+class LayerDict(nn.ModuleDict, Generic[NetworkT]):
+    """An `nn.ModuleDict` by layer, whose names may contain dots."""
+
+    def __init__(self, modules: Mapping[str, NetworkT] | None = None) -> None:
+        super().__init__(modules)
+
+    def __getitem__(self, layer: str) -> NetworkT:
+        return cast("NetworkT", super().__getitem__(module_key(layer)))
 
     def __setitem__(self, layer: str, module: nn.Module) -> None:
         super().__setitem__(module_key(layer), module)
@@ -96,8 +102,11 @@ class LayerDict(nn.ModuleDict):
     def keys(self) -> KeysView[str]:
         return self._by_layer().keys()
 
-    def items(self) -> ItemsView[str, nn.Module]:
+    def values(self) -> ValuesView[NetworkT]:
+        return self._by_layer().values()
+
+    def items(self) -> ItemsView[str, NetworkT]:
         return self._by_layer().items()
 
-    def _by_layer(self) -> dict[str, nn.Module]:
-        return {key.replace("/", "."): module for key, module in super().items()}
+    def _by_layer(self) -> dict[str, NetworkT]:
+        return {key.replace("/", "."): cast("NetworkT", module) for key, module in super().items()}

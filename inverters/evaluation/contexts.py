@@ -10,7 +10,8 @@ from torch import Tensor
 
 from inverters.encoders.registry import create_encoder
 from inverters.evaluation.profiling import timed
-from inverters.inversion.inverter import Inverter, load_inverter, weights_digest
+from inverters.inversion.inverter import Inverter, weights_digest
+from inverters.inversion.loading import load_inverter
 from inverters.inversion.methods import Method, Reconstruction, create_method, decoder_objective
 
 REPEATS = 5  # runs of a decoder, whose median is its time

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from inverters.data.images import load_image, round_to_8_bits, save_png
-from inverters.devices import find_device
+from inverters.devices import exact_float32, find_device
 from inverters.encoders.registry import DEFAULT_ENCODER, find_layers, input_multiple
 from inverters.errors import InverterError, unknown_name
 from inverters.evaluation import plots
@@ -26,7 +26,7 @@ from inverters.evaluation.profiling import left_out_metrics, measure, with_memor
 from inverters.evaluation.report import as_markdown
 from inverters.evaluation.results import METRICS, Record, Results, claim_folder, read_record
 from inverters.files import atomic_write, make_folder
-from inverters.inversion.inverter import load_inverter
+from inverters.inversion.loading import load_inverter
 from inverters.inversion.methods import METHODS
 from inverters.metrics import mean_pairwise_distance, radial_spectrum
 
@@ -121,7 +121,7 @@ def evaluate(
             "versions": {name: version(name) for name in VERSIONED},
         },
     )
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 where float32 is asked for
+    with exact_float32():
         records = list(_records(photographs, contexts, settings, output_dir, progress))
     spectra = [radial_spectrum(photograph.pixels[None]) for photograph in photographs]
     results = Results(

@@ -3,26 +3,15 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from inverters.data.images import pad_to_multiple
 from inverters.decoders.base import Decoder, LayerDict
-from inverters.decoders.published import available_decoders, encoder_folder, find_checkpoints, folder_name, load_decoder
-from inverters.devices import exact_float32, find_device, has_fast_bfloat16
+from inverters.devices import exact_float32, has_fast_bfloat16
 from inverters.encoders.base import Encoder
-from inverters.encoders.registry import (
-    DEFAULT_ENCODER,
-    check_weights,
-    create_encoder,
-    default_weights,
-    find_layers,
-    last_of_each_stage,
-)
-from inverters.errors import CheckpointError, InverterError
+from inverters.errors import InverterError
 from inverters.inversion.tiling import Tile, split
 
 MAX_WHOLE = 2_000_000  # pixels of an image that is inverted in one piece: about 3 GB
@@ -56,10 +45,6 @@ class Inverter(nn.Module):
     def layers(self) -> list[str]:
         """The layers that it has a decoder for."""
         return list(self.decoders.keys())
-
-    def decoder(self, layer: str) -> Decoder:
-        """The decoder of `layer`."""
-        return cast("Decoder", self.decoders[layer])
 
     @torch.no_grad()
     def encode(self, images: Tensor, layers: Iterable[str] | None = None, exact: bool = False) -> dict[str, Tensor]:
@@ -153,7 +138,7 @@ class Inverter(nn.Module):
 
     def _decode(self, layer: str, features: Tensor) -> Tensor:
         with exact_float32(), self._autocast(self._in_float32(layer)):
-            pixels: Tensor = self.decoder(layer)(features, partial(self._encode_layer, layer))
+            pixels: Tensor = self.decoders[layer](features, partial(self._encode_layer, layer))
         return pixels.float().clamp(0, 1)
 
     def _encode_layer(self, layer: str, images: Tensor) -> Tensor:
@@ -170,13 +155,13 @@ class Inverter(nn.Module):
         of_layer = self.encoder.layers[layer].halo
         if of_layer is None:
             raise InverterError(f"{layer} depends on the whole image, which therefore cannot be inverted in tiles")
-        return of_layer + self.decoder(layer).halo
+        return of_layer + self.decoders[layer].halo
 
     def _reconstruct_tile(self, images: Tensor, tile: Tile, results: dict[str, Tensor]) -> None:
         """Write the reconstructions of the pixels of `tile` into `results`."""
         features = self._encode(images[..., *tile.surroundings], self.layers)
         for layer in self.layers:
-            decoder = self.decoder(layer)
+            decoder = self.decoders[layer]
             near = tile.near(decoder.halo, decoder.layer.spatial_stride)
             pixels = self._decode(layer, features.pop(layer)[..., *near.surroundings])
             results[layer][..., *tile.pixels] = pixels[..., *near.pixels]
@@ -197,71 +182,6 @@ def _require_images(images: Tensor) -> None:
     low, high = (value.item() for value in images.aminmax())
     if not (low >= 0 and high <= 1):
         raise InverterError(f"images must be in [0, 1], but their values reach from {low:g} to {high:g}")
-
-
-def load_inverter(
-    layers: str | Iterable[str] | None = None,
-    encoder: str = DEFAULT_ENCODER,
-    weights: str | None = None,
-    checkpoints: Path | str | None = None,
-    device: str = "auto",
-    objective: str = "pixel",
-) -> Inverter:
-    """Load an encoder and its published decoders.
-
-    Args:
-        layers: a name from `list_layers(encoder)`, several of them, or `"all"` that have a decoder; None takes the last
-            of these in each stage.
-        encoder: one of `ENCODERS`.
-        weights: see `VGGEncoder`; None takes the default of the encoder.
-        checkpoints: a folder of published decoders; None looks where `find_checkpoints` says.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        objective: which decoders: `pixel`, trained for small errors of pixels; `perceptual`, trained for those of
-            features too; `linear`, fitted in closed form.
-
-    Raises:
-        UnknownNameError: an encoder, layer, set of weights or objective does not exist.
-        CheckpointError: a decoder is missing, damaged, or belongs to another encoder.
-        WeightsError: the encoder's weights cannot be found or downloaded.
-        InverterError: there is no such device.
-    """
-    root = find_checkpoints(Path(checkpoints) if checkpoints is not None else None)
-    names = choose_layers(layers, encoder, weights, root, objective)
-    place = find_device(device)
-    network = create_encoder(encoder, weights, names)
-    folder = root / encoder_folder(encoder, weights)
-    decoders = {layer: load_decoder(folder / folder_name(layer, objective), network) for layer in names}
-    return Inverter(network, decoders, place)
-
-
-def choose_layers(
-    layers: str | Iterable[str] | None, encoder: str, weights: str | None, root: Path, objective: str
-) -> list[str]:
-    """The layers that `load_inverter` loads decoders for, from the folder `root`; its errors are those."""
-    available = available_decoders(root, encoder, weights, objective)
-    if not available:
-        check_weights(encoder, weights or default_weights(encoder))
-    if layers is None:
-        names = last_of_each_stage(available, encoder)
-    elif layers == "all":
-        names = list(available)
-    else:
-        names = [layer.name for layer in find_layers([layers] if isinstance(layers, str) else layers, encoder)]
-    missing = [layer for layer in names if layer not in available]
-    if missing or not names:
-        folder = root / encoder_folder(encoder, weights)
-        raise CheckpointError(_no_decoder(missing or [encoder], list(available), folder, objective))
-    return names
-
-
-def _no_decoder(missing: Sequence[str], available: Sequence[str], folder: Path, objective: str) -> str:
-    kind = "" if objective == "pixel" else f"{objective} "
-    relu = [layer.replace("conv", "relu") for layer in missing if layer.startswith("conv")]
-    caffe = f"The papers' {missing[0]} is {relu[0]} here. " if relu and relu[0] in available else ""
-    return (
-        f"no {kind}decoder for {', '.join(missing)} under {folder}. {caffe}Available: "
-        f"{', '.join(available) or 'none'}. Train one with `invert train`, or name a folder with --checkpoints"
-    )
 
 
 def weights_digest(networks: Iterable[nn.Module]) -> str:

@@ -16,7 +16,7 @@ from inverters.decoders.published import (
 from inverters.encoders.registry import DEFAULT_ENCODER, list_layers
 from inverters.errors import CheckpointError
 from inverters.files import atomic_write
-from inverters.inversion.inverter import load_inverter
+from inverters.inversion.loading import load_inverter
 from inverters.inversion.strip import depth_strip
 from inverters.prediction.writers import measure
 

@@ -100,7 +100,7 @@ class InversionModule(pl.LightningModule):
             mean = total / counts[layer]
             std = (squares / counts[layer] - mean.square()).clamp_min(0).sqrt()
             if layer in self.decoders:
-                self.decoders[layer].set_statistics(mean.float(), std.float())  # type: ignore[operator]
+                self.decoders[layer].set_statistics(mean.float(), std.float())
             if hasattr(self, f"std_{module_key(layer)}"):
                 self.get_buffer(f"std_{module_key(layer)}").copy_(
                     std.view(1, -1, 1, 1).clamp_min(1e-6 * float(std.max()) + 1e-12)
@@ -129,11 +129,11 @@ class InversionModule(pl.LightningModule):
             found = self.encoder(preds, list(weight_of))
             for other, weight in weight_of.items():
                 std = decoder.std if other == layer else self.get_buffer(f"std_{module_key(other)}")
-                loss = loss + weight * feature_loss(found[other], features[other], std)  # type: ignore[arg-type]
+                loss = loss + weight * feature_loss(found[other], features[other], std)
         if weights.total_variation:
             loss = loss + weights.total_variation * total_variation(preds)
         if weights.adversarial:
-            discriminator: Discriminator = self.discriminators[layer]  # type: ignore[assignment]
+            discriminator: Discriminator = self.discriminators[layer]
             generator_loss, discriminator_loss = adversarial_losses(discriminator, preds, images)
             self.log(f"discriminator/{layer}", discriminator_loss.detach())
             loss = loss + weights.adversarial * generator_loss
@@ -168,10 +168,7 @@ class InversionModule(pl.LightningModule):
     def learning_rates(self) -> dict[str, float]:
         """The largest that each layer's decoder is trained at."""
         rate = self.config.optimizer.learning_rate
-        return {
-            layer: rate * LEARNING_RATE_WIDTH / decoder.stages[0][0]  # type: ignore[index, misc]
-            for layer, decoder in self.decoders.items()
-        }
+        return {layer: rate * LEARNING_RATE_WIDTH / decoder.stages[0][0] for layer, decoder in self.decoders.items()}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         settings, steps = self.config.optimizer, self.config.trainer.steps
@@ -208,14 +205,14 @@ class InversionModule(pl.LightningModule):
         strip = [images]
         for layer, decoder in self.decoders.items():
             preds = decoder(features[layer])[..., :height, :width].float()
-            self.psnr[layer].update(peak_signal_noise_ratio(preds, images))  # type: ignore[operator]
+            self.psnr[layer].update(peak_signal_noise_ratio(preds, images))
             strip.append(preds.clamp(0, 1))
         if batch_index < STRIP_IMAGES:
             self._log_strip(batch_index, torch.cat(strip, dim=-1)[0])
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict({f"psnr/{layer}": metric for layer, metric in self.psnr.items()})  # type: ignore[misc]
-        values = torch.stack([metric.compute() for metric in self.psnr.values()])  # type: ignore[operator]
+        self.log_dict({f"psnr/{layer}": metric for layer, metric in self.psnr.items()})
+        values = torch.stack([metric.compute() for metric in self.psnr.values()])
         self.log("psnr/mean", values.mean(), prog_bar=True, sync_dist=True)
 
     def _log_strip(self, number: int, strip: Tensor) -> None:

@@ -13,7 +13,7 @@ from inverters.decoders.linear import fit_linear_decoders
 from inverters.decoders.published import available_decoders, load_decoder
 from inverters.encoders.vgg import VGGEncoder
 from inverters.errors import CheckpointError, ConfigError, InverterError, TrainingError, UnknownNameError
-from inverters.inversion.inverter import load_inverter
+from inverters.inversion.loading import load_inverter
 from inverters.metrics import peak_signal_noise_ratio
 from inverters.training.config_file import load_config
 from inverters.training.train import train

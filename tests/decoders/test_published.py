@@ -23,7 +23,8 @@ from inverters.decoders.published import (
 from inverters.encoders.vgg import VGGEncoder
 from inverters.errors import CheckpointError, InverterError, OutputError, UnknownNameError
 from inverters.files import atomic_write, make_folder
-from inverters.inversion.inverter import Inverter, load_inverter
+from inverters.inversion.inverter import Inverter
+from inverters.inversion.loading import load_inverter
 
 LAYERS = ("relu1_1", "relu2_1")
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from inverters.decoders.convolutional import ConvDecoder, Decoder, LinearDecoder
 from inverters.encoders.vgg import VGGEncoder
 from inverters.errors import InverterError
-from inverters.inversion.inverter import Inverter, load_inverter
+from inverters.inversion.inverter import Inverter
+from inverters.inversion.loading import load_inverter
 from inverters.inversion.tiling import split
 
 SHAPES = [(32, 32, 32), (96, 64, 32), (256, 288, 64), (64, 512, 512), (64, 96, 1024), (160, 160, 128)]

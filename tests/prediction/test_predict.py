@@ -19,7 +19,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from inverters.data.images import load_image, pad_to_multiple
 from inverters.encoders.vgg import VGGEncoder
 from inverters.encoders.vgg_layers import INPUT_MULTIPLE
-from inverters.inversion.inverter import load_inverter
+from inverters.inversion.loading import load_inverter
 
 Run = Callable[..., Outcome]
 

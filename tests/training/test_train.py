@@ -27,7 +27,7 @@ from inverters.data.images import load_image
 from inverters.decoders.published import load_decoder, read_card
 from inverters.encoders.vgg import VGGEncoder
 from inverters.errors import CheckpointError, DataError, InverterError, OutputError, TrainingError
-from inverters.inversion.inverter import load_inverter
+from inverters.inversion.loading import load_inverter
 from inverters.training.config import TrainConfig
 from inverters.training.config_file import load_config
 from inverters.training.module import InversionModule

@@ -1,0 +1,82 @@
+"""`load_inverter`: an encoder and its published decoders."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from inverters.decoders.published import available_decoders, encoder_folder, find_checkpoints, folder_name, load_decoder
+from inverters.devices import find_device
+from inverters.encoders.registry import (
+    DEFAULT_ENCODER,
+    check_weights,
+    create_encoder,
+    default_weights,
+    find_layers,
+    last_of_each_stage,
+)
+from inverters.errors import CheckpointError
+from inverters.inversion.inverter import Inverter
+
+
+def load_inverter(
+    layers: str | Iterable[str] | None = None,
+    encoder: str = DEFAULT_ENCODER,
+    weights: str | None = None,
+    checkpoints: Path | str | None = None,
+    device: str = "auto",
+    objective: str = "pixel",
+) -> Inverter:
+    """Load an encoder and its published decoders.
+
+    Args:
+        layers: a name from `list_layers(encoder)`, several of them, or `"all"` that have a decoder; None takes the last
+            of these in each stage.
+        encoder: one of `ENCODERS`.
+        weights: see `VGGEncoder`; None takes the default of the encoder.
+        checkpoints: a folder of published decoders; None looks where `find_checkpoints` says.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        objective: which decoders: `pixel`, trained for small errors of pixels; `perceptual`, trained for those of
+            features too; `linear`, fitted in closed form.
+
+    Raises:
+        UnknownNameError: an encoder, layer, set of weights or objective does not exist.
+        CheckpointError: a decoder is missing, damaged, or belongs to another encoder.
+        WeightsError: the encoder's weights cannot be found or downloaded.
+        InverterError: there is no such device.
+    """
+    root = find_checkpoints(Path(checkpoints) if checkpoints is not None else None)
+    names = choose_layers(layers, encoder, weights, root, objective)
+    place = find_device(device)
+    network = create_encoder(encoder, weights, names)
+    folder = root / encoder_folder(encoder, weights)
+    decoders = {layer: load_decoder(folder / folder_name(layer, objective), network) for layer in names}
+    return Inverter(network, decoders, place)
+
+
+def choose_layers(
+    layers: str | Iterable[str] | None, encoder: str, weights: str | None, root: Path, objective: str
+) -> list[str]:
+    """The layers that `load_inverter` loads decoders for, from the folder `root`; its errors are those."""
+    available = available_decoders(root, encoder, weights, objective)
+    if not available:
+        check_weights(encoder, weights or default_weights(encoder))
+    if layers is None:
+        names = last_of_each_stage(available, encoder)
+    elif layers == "all":
+        names = list(available)
+    else:
+        names = [layer.name for layer in find_layers([layers] if isinstance(layers, str) else layers, encoder)]
+    missing = [layer for layer in names if layer not in available]
+    if missing or not names:
+        folder = root / encoder_folder(encoder, weights)
+        raise CheckpointError(_no_decoder(missing or [encoder], list(available), folder, objective))
+    return names
+
+
+def _no_decoder(missing: Sequence[str], available: Sequence[str], folder: Path, objective: str) -> str:
+    kind = "" if objective == "pixel" else f"{objective} "
+    relu = [layer.replace("conv", "relu") for layer in missing if layer.startswith("conv")]
+    caffe = f"The papers' {missing[0]} is {relu[0]} here. " if relu and relu[0] in available else ""
+    return (
+        f"no {kind}decoder for {', '.join(missing)} under {folder}. {caffe}Available: "
+        f"{', '.join(available) or 'none'}. Train one with `invert train`, or name a folder with --checkpoints"
+    )
