@@ -24,10 +24,11 @@ from inverters.encoders.vgg import VGGEncoder
 from inverters.errors import CheckpointError, DataError, InverterError, OutputError, UnknownNameError
 from inverters.evaluation.evaluate import Progress, evaluate
 from inverters.evaluation.results import METRICS, Results, bootstrap_interval
+from inverters.inversion.methods import Reconstruction
 
 METHODS = ["decoder", "lbfgs", "decoder+lbfgs"]
 FILES = [
-    *("records", "depth.png", "detail.png", "quality.png", "report.md"),
+    *("depth.png", "detail.png", "quality.png", "records", "report.md"),
     *("results.csv", "results.json", "settings.json", "speed.png"),
 ]
 VOLATILE = ("seconds", "peak_memory")
@@ -112,7 +113,7 @@ def test_every_file_is_there_and_says_what_made_it(root: Path, results: dict[str
     assert results["versions"]["torch"] == torch.__version__.partition("+")[0]
 
 
-def test_there_is_a_cell_for_each_image_layer_and_method(root: Path, results: dict[str, Any]) -> None:
+def test_there_is_a_record_for_each_image_layer_and_method(root: Path, results: dict[str, Any]) -> None:
     keys = [(record["image"], record["layer"], record["method"]) for record in results["records"]]
     assert keys == [(image, layer, method) for image in range(2) for layer in TINY_LAYERS for method in METHODS]
     rows = list(csv.DictReader((root / "evaluation" / "results.csv").open()))
@@ -160,7 +161,7 @@ def test_scores_are_those_of_the_written_images(root: Path, results: dict[str, A
         )
         assert scores["psnr"] == pytest.approx(peak_signal_noise_ratio(x, y, data_range=1), abs=0.01)
         assert scores["ssim"] == pytest.approx(ssim, abs=1e-3)
-        features, target = (encoder(tensor)[record["layer"]] for tensor in (preds, image))
+        features, target = (encoder(tensor, TINY_LAYERS)[record["layer"]] for tensor in (preds, image))
         assert scores["feature_error"] == pytest.approx(((features - target).norm() / target.norm()).item(), rel=1e-4)
         error = (preds - image).square().mean().sqrt() / distance
         assert scores["normalized_error"] == pytest.approx(error.item(), rel=1e-4)
@@ -211,9 +212,8 @@ def test_one_large_image_has_multiscale_ssim_and_no_normalized_error(root: Path,
 def test_an_exact_reconstruction_has_no_psnr_and_is_named(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "inverters.inversion.inverter.Inverter.reconstruct", lambda _, images: dict.fromkeys(TINY_LAYERS, images)
-    )
+    image = centre(root / "photographs" / "0.png")
+    monkeypatch.setattr("inverters.inversion.methods.Decode.__call__", lambda *_: Reconstruction(image))
     evaluate(**arguments(root, output_dir=tmp_path / "out", methods=["decoder"], limit=1))
     values = json.loads((tmp_path / "out" / "results.json").read_text())
     assert values["records"][0]["scores"]["psnr"] is None
@@ -247,7 +247,7 @@ def test_a_killed_evaluation_resumes_to_the_same_results(root: Path, tmp_path: P
     assert seen[-1].seconds_left == 0 < seen[0].seconds_left
 
 
-def test_a_damaged_cell_is_computed_again_and_only_that(root: Path, results: dict[str, Any]) -> None:
+def test_a_damaged_record_is_computed_again_and_only_that(root: Path, results: dict[str, Any]) -> None:
     damaged = root / "evaluation" / "records" / "1" / "relu1_1.lbfgs.json"
     damaged.write_text(damaged.read_text()[:100])
     seen: list[Progress] = []
