@@ -2,6 +2,8 @@
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -18,6 +20,72 @@ IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm"),
     *(".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"),
 )
+
+
+def to_image(source: str | Path | bytes | Image.Image | np.ndarray | Tensor) -> Tensor:
+    """Convert whatever holds one image to a 3×H×W float32 tensor of RGB values in [0, 1].
+
+    Args:
+        source: the path of a file or its encoded bytes (see `load_image`), a PIL image, an array H×W, H×W×3 or H×W×4
+            (RGB with alpha), or a tensor 3×H×W or 1×3×H×W. Arrays and tensors are uint8, or floating-point in [0, 1].
+
+    Raises:
+        ImageError: the file cannot be read, or `source` is not of these kinds.
+    """
+    if isinstance(source, str | Path | bytes):
+        return load_image(source)
+    if isinstance(source, Image.Image):
+        with _decoding("PIL image"):
+            return _to_tensor(ImageOps.exif_transpose(source))
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Tensor):
+        return _from_tensor(source)
+    raise ImageError(
+        f"an image must be a path, encoded bytes, a PIL image, an array or a tensor, not {type(source).__name__}"
+    )
+
+
+def _from_array(array: np.ndarray) -> Tensor:
+    shape = "×".join(map(str, array.shape))
+    if array.ndim not in (2, 3) or 0 in array.shape or array.shape[2:] not in ((), (3,), (4,)):
+        hint = ": use array.transpose(1, 2, 0)" if array.ndim == 3 and array.shape[0] == 3 else ""
+        raise ImageError(f"an image array must be H×W, H×W×3 or H×W×4, not {shape}{hint}")
+    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
+        raise ImageError(f"an image array must be uint8 or floating-point in [0, 1], not {array.dtype}: convert it")
+    values = torch.from_numpy(array.astype(np.float32))
+    values = values / 255 if array.dtype == np.uint8 else _require_unit_range(values)
+    values = values[None] if values.ndim == 2 else values.permute(2, 0, 1)
+    colours, alpha = values[:3], values[3:]
+    if len(alpha):
+        colours = (1 - alpha) + colours * alpha  # on white
+    return colours.expand(3, -1, -1).contiguous()
+
+
+def _from_tensor(tensor: Tensor) -> Tensor:
+    image = tensor.detach()
+    if image.ndim == 4 and len(image) == 1:
+        image = image[0]
+    if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
+        hint = ""
+        if image.ndim == 3 and image.shape[2] == 3:
+            hint = ": use tensor.permute(2, 0, 1)"
+        elif image.ndim == 4 and len(image) > 1:
+            hint = ": pass one image at a time"
+        raise ImageError(f"an image tensor must be 3×H×W or 1×3×H×W, not {'×'.join(map(str, tensor.shape))}{hint}")
+    if image.dtype == torch.uint8:
+        return image.float().contiguous() / 255
+    if not image.is_floating_point():
+        raise ImageError(f"an image tensor must be uint8 or floating-point in [0, 1], not {image.dtype}: convert it")
+    return _require_unit_range(image.float()).contiguous()
+
+
+def _require_unit_range(values: Tensor) -> Tensor:
+    low, high = (value.item() for value in values.aminmax())
+    if not (low >= 0 and high <= 1):
+        hint = ": divide by 255" if low >= 0 and 1 < high <= 255 else ""
+        raise ImageError(f"an image must be in [0, 1], but its values range from {low:g} to {high:g}{hint}")
+    return values
 
 
 def load_image(source: str | Path | bytes) -> Tensor:
@@ -37,17 +105,24 @@ def load_image(source: str | Path | bytes) -> Tensor:
         raise ImageError(f"cannot read {name}: {error.strerror}") from error
     if not data:
         raise ImageError(f"cannot read {name}: the file is empty")
+    with _decoding(name), Image.open(BytesIO(data)) as image:
+        return _to_tensor(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turn whatever Pillow raises on damaged data into an ImageError, and silence its warnings."""
     try:
         # Pillow warns of large images and of damaged metadata; the pixels are good all the same.
-        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(data)) as image:
-            return _to_tensor(ImageOps.exif_transpose(image))
+        with warnings.catch_warnings(action="ignore"):
+            yield
     except UnidentifiedImageError as error:
         raise ImageError(f"cannot read {name}: not an image of a known format") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"cannot read {name}: {error}") from error
     except MemoryError:
         raise
-    except Exception as error:  # on damaged bytes Pillow's decoders raise nearly anything
+    except Exception as error:  # Pillow's decoders raise nearly anything
         raise ImageError(f"cannot read {name}: damaged or unsupported image: {error!r}") from error
 
 

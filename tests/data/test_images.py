@@ -20,6 +20,7 @@ from inverters.data.images import (
     resize_shorter_side,
     round_to_8_bits,
     save_png,
+    to_image,
     to_pillow,
 )
 from inverters.errors import ImageError, OutputError
@@ -131,6 +132,92 @@ def test_of_an_animation_the_first_frame(format: str) -> None:
     options: dict[str, Any] = {"lossless": True} if format == "WEBP" else {}
     image = load_image(encode(frames[0], format, save_all=True, append_images=frames[1:], **options))
     assert pixel(image, 4, 4) == RED
+
+
+# Converting what holds an image
+
+
+@pytest.mark.parametrize("as_type", [str, Path, Path.read_bytes, Image.open])
+def test_paths_bytes_and_pil_images_are_converted_as_loaded(tmp_path: Path, as_type: Any) -> None:
+    photograph().save(tmp_path / "photo.png")
+    assert torch.equal(to_image(as_type(tmp_path / "photo.png")), load_image(tmp_path / "photo.png"))
+
+
+def test_a_pil_image_is_turned_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    opened = Image.open(BytesIO(encode(photograph(24, 32), "JPEG", exif=exif)))
+    assert to_image(opened).shape == (3, 32, 24)
+    assert opened.size == (32, 24)  # the caller's own stays as it is
+
+
+def test_uint8_arrays_are_scaled() -> None:
+    pixels = np.array(photograph())
+    expected = load_image(encode(photograph()))
+    for array in (pixels, np.asfortranarray(pixels), pixels[..., ::-1].copy()[..., ::-1]):
+        image = to_image(array)
+        assert torch.equal(image, expected)
+        assert image.is_contiguous()
+    assert torch.equal(to_image(pixels[..., 0]), expected[:1].expand(3, -1, -1))
+    opaque = np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])
+    assert torch.equal(to_image(opaque), expected)
+    assert pixel(to_image(np.array([[[0, 0, 0, 51]]], np.uint8)), 0, 0) == (204, 204, 204)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
+def test_float_arrays_keep_their_values_and_are_copied(dtype: str) -> None:
+    array = np.linspace(0, 1, 24).reshape(2, 4, 3).astype(dtype)
+    image = to_image(array)
+    assert image.dtype == torch.float32
+    assert torch.equal(image, torch.tensor(array.astype("f4")).permute(2, 0, 1))
+    image += 1
+    assert array.max() == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_tensors_keep_their_values(dtype: torch.dtype) -> None:
+    expected = torch.linspace(0, 1, 24).view(3, 2, 4).to(dtype)
+    for tensor in (expected, expected[None], expected.clone().requires_grad_()):
+        assert torch.equal(to_image(tensor), expected.float())
+        assert not to_image(tensor).requires_grad
+    assert torch.equal(
+        to_image(torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1)).flatten(), torch.tensor([0, 0.2, 1])
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (np.zeros((3, 5, 7)), "an image array must be H×W, H×W×3 or H×W×4, not 3×5×7: use array.transpose(1, 2, 0)"),
+        (np.zeros((5, 7, 2)), "an image array must be H×W, H×W×3 or H×W×4, not 5×7×2"),
+        (np.zeros((0, 7, 3)), "an image array must be H×W, H×W×3 or H×W×4, not 0×7×3"),
+        (np.zeros((1, 5, 7, 3)), "an image array must be H×W, H×W×3 or H×W×4, not 1×5×7×3"),
+        (np.zeros((5, 7), "int64"), "an image array must be uint8 or floating-point in [0, 1], not int64: convert it"),
+        (np.full((5, 7, 3), 255.0), "an image must be in [0, 1], but its values range from 255 to 255: divide by 255"),
+        (np.full((5, 7), -0.5), "an image must be in [0, 1], but its values range from -0.5 to -0.5"),
+        (torch.full((3, 5, 7), torch.nan), "an image must be in [0, 1], but its values range from nan to nan"),
+        (torch.full((3, 5, 7), 2.0), "an image must be in [0, 1], but its values range from 2 to 2: divide by 255"),
+        (torch.zeros(5, 7, 3), "an image tensor must be 3×H×W or 1×3×H×W, not 5×7×3: use tensor.permute(2, 0, 1)"),
+        (torch.zeros(2, 3, 5, 7), "an image tensor must be 3×H×W or 1×3×H×W, not 2×3×5×7: pass one image at a time"),
+        (torch.zeros(5, 7), "an image tensor must be 3×H×W or 1×3×H×W, not 5×7"),
+        (torch.zeros(3, 0, 7), "an image tensor must be 3×H×W or 1×3×H×W, not 3×0×7"),
+        (
+            torch.zeros(3, 5, 7, dtype=torch.int64),
+            "an image tensor must be uint8 or floating-point in [0, 1], not torch.int64: convert it",
+        ),
+        ([1, 2], "an image must be a path, encoded bytes, a PIL image, an array or a tensor, not list"),
+        (None, "an image must be a path, encoded bytes, a PIL image, an array or a tensor, not NoneType"),
+    ],
+)  # fmt: skip
+def test_what_is_no_single_image_in_the_unit_range_is_refused(source: Any, message: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        to_image(source)
+    assert str(caught.value) == message
+
+
+def test_a_damaged_pil_image_is_one_line() -> None:
+    with pytest.raises(ImageError, match=r"^cannot read PIL image: damaged or unsupported image: .*truncated.*$"):
+        to_image(Image.open(BytesIO(encode(photograph())[:-300])))
 
 
 # Loading what is no image
