@@ -1,6 +1,9 @@
 """`invert layers` and `invert download-weights`."""
 
-from inverters.cli.options import Checkpoints, Encoder, Objective, Weights, output
+from dataclasses import asdict
+
+from inverters.cli.options import Checkpoints, Encoder, Json, Objective, Quiet, Weights
+from inverters.cli.printer import Printer
 from inverters.cli.tables import layer_rows
 from inverters.encoders.vgg_layers import DEFAULT_ENCODER
 
@@ -10,19 +13,28 @@ def layers(
     weights: Weights = None,
     checkpoints: Checkpoints = None,
     objective: Objective = "pixel",
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """List the layers of an encoder, and which have a decoder."""
+    """List the layers of an encoder and the decoders available for them."""
     from inverters.decoders.published import available_decoders, find_checkpoints
     from inverters.encoders.registry import check_weights, default_weights, list_layers
 
     table = list_layers(encoder)
-    check_weights(encoder, weights or default_weights(encoder))
+    if weights is not None:
+        check_weights(encoder, weights)
     cards = available_decoders(find_checkpoints(checkpoints), encoder, weights, objective)
-    output.print(layer_rows(table, {name: card.metrics.get("psnr") for name, card in cards.items()}))
+    psnr = {name: card.metrics.get("psnr") for name, card in cards.items()}
+    printer = Printer(json, quiet)
+    printer.table(layer_rows(table, psnr))
+    rows = [asdict(layer) | {"decoder": name in psnr, "psnr": psnr.get(name)} for name, layer in table.items()]
+    printer.document(
+        {"encoder": encoder, "weights": weights or default_weights(encoder), "objective": objective, "layers": rows}
+    )
 
 
 def download_weights(encoder: Encoder = DEFAULT_ENCODER, weights: Weights = "IMAGENET1K_V1") -> None:
-    """Download an encoder's weights beforehand, for machines without a network."""
+    """Download an encoder's weights in advance, for machines without a network."""
     from inverters.encoders.registry import create_encoder, list_layers
 
     create_encoder(encoder, weights, list_layers(encoder))

@@ -1,21 +1,24 @@
-"""What commands share: their options, and how they print."""
+"""The options that several commands share, in the panels of `--help`."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-output = Console(width=None if sys.stdout.isatty() else 120)
-errors = Console(stderr=True, soft_wrap=True, highlight=False)
+from inverters.cli.printer import errors, output, progress_bar
+
+__all__ = ["errors", "output", "progress_bar"]  # until every command prints through a `Printer`
+
+WHAT, HOW, WHERE, DEVICES = "What to invert", "How", "Where to", "On what"  # the panels, in this order
+MAX_SIZE = 1_000_000  # pixels of a side
+MAX_SEED = 2**63 - 1
 
 
 def check_size(value: str) -> str:
-    if value != "full" and not (value.isdecimal() and int(value) > 0):
-        raise typer.BadParameter(f"{value!r} is neither a number of pixels nor 'full'")
+    if value != "full" and not (value.isdecimal() and len(value) < 8 and 0 < int(value) <= MAX_SIZE):
+        shown = value if len(value) < 20 else f"{value[:20]}…"
+        raise typer.BadParameter(f"{shown!r} is neither a number of pixels from 1 to {MAX_SIZE} nor 'full'")
     return value
 
 
@@ -26,34 +29,67 @@ def pixels(size: str) -> int | None:
 Layers = Annotated[
     str | None,
     typer.Option(
+        "--layers",
+        "--layer",
         metavar="NAMES|all",
-        help="Layers, such as relu1_2,relu4_2; or all with a decoder.  [default: of these the deepest of each block]",
+        help="Layers, such as relu1_2,relu4_2, or all that have a decoder.",
+        show_default="the last of each stage",
+        rich_help_panel=WHAT,
     ),
 ]
-Encoder = Annotated[str, typer.Option(help="The network: vgg16, vgg16_bn, vgg19 or vgg19_bn.")]
-Weights = Annotated[str | None, typer.Option(help="Its weights: original, a name of torchvision's, random, or a file.")]
-Checkpoints = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Published decoders.  [default: $INVERTERS_CHECKPOINTS, else those shipped]"),
+OneLayer = Annotated[
+    str,
+    typer.Option("--layer", "--layers", metavar="NAME", help="The layer, such as relu4_2.", rich_help_panel=WHAT),
 ]
+Encoder = Annotated[
+    str,
+    typer.Option(help="Network: vgg16, vgg16_bn, vgg19 or vgg19_bn.", rich_help_panel=WHAT),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="Its weights: original, a name from torchvision, random, or a file.",
+        show_default="depends on the encoder",
+        rich_help_panel=WHAT,
+    ),
+]
+Split = Annotated[str, typer.Option(help="Split of a data set from the Hugging Face Hub.", rich_help_panel=WHAT)]
+ImageColumn = Annotated[str, typer.Option(help="Column of the data set that holds the images.", rich_help_panel=WHAT)]
 Size = Annotated[
-    str, typer.Option(callback=check_size, metavar="PIXELS|full", help="Shrink to this shorter side, or do not.")
+    str,
+    typer.Option(
+        callback=check_size,
+        metavar="PIXELS|full",
+        help="Length to which the shorter side is reduced; full keeps the image as it is.",
+        rich_help_panel=WHAT,
+    ),
 ]
 Objective = Annotated[
-    str, typer.Option(help="Which decoders: pixel, for small errors; perceptual, sharper; or linear, in closed form.")
+    str,
+    typer.Option(
+        help="Decoders to use: pixel (least pixel error), perceptual (sharper) or linear.", rich_help_panel=HOW
+    ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-
-
-def progress_bar() -> Progress:
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=errors,
-        disable=not errors.is_terminal,
-        transient=True,
-    )
+Checkpoints = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of published decoders.",
+        show_default="$INVERTERS_CHECKPOINTS, else the shipped ones",
+        rich_help_panel=HOW,
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Random seed.", rich_help_panel=HOW)]
+OutputDir = Annotated[
+    Path, typer.Option("--output-dir", "-o", metavar="DIR", help="Folder for the results.", rich_help_panel=WHERE)
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace results that were made with other settings.", rich_help_panel=WHERE),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.", rich_help_panel=WHERE)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=WHERE)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=DEVICES)]
 
 
 def layer_names(layers: str | None, encoder: str) -> Sequence[str] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Outcome
 
-from inverters.encoders.vgg_layers import ENCODERS, layer_table
+from inverters.encoders.registry import ENCODERS, list_layers
 
 Run = Callable[..., Outcome]
 COMMANDS = ("train", "predict", "optimize", "evaluate", "layers")
@@ -46,8 +46,8 @@ def test_layers_lists_every_layer(invert: Run, tmp_path: Path, encoder: str) -> 
         [cell.strip() for cell in line.split("│")[1:-1]] for line in result.out.splitlines() if line.startswith("│")
     ]
     listed = {row[0]: row[1:] for row in rows}
-    assert list(listed) == list(layer_table(encoder))
-    for name, layer in layer_table(encoder).items():
+    assert list(listed) == list(list_layers(encoder))
+    for name, layer in list_layers(encoder).items():
         assert listed[name] == [str(layer.channels), str(layer.stride), str(layer.receptive_field), "", ""]
 
 
@@ -66,11 +66,11 @@ def test_layers_of_an_unknown_encoder(invert: Run) -> None:
 
 def test_every_mistake_in_a_configuration_is_a_line(invert: Run, tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
-    config.write_text("layers: [relu1_1]\ndata: {train: a, validation: b, crop_size: 50}\ntrainer: {stepz: 3}\n")
+    config.write_text("layers: [relu1_1]\ndata: {train: a, validation: b, batch_size: 0}\ntrainer: {stepz: 3}\n")
     status, out, err = invert("train", config)
     assert (status, out) == (1, "")
     assert [line.split(": ")[:3] for line in err.splitlines()] == [
-        ["error", str(config), "data.crop_size"],
+        ["error", str(config), "data.batch_size"],
         ["error", str(config), "trainer.steps"],
         ["error", str(config), "trainer.stepz"],
     ]

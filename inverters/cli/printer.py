@@ -1,0 +1,79 @@
+"""`Printer`: what a command prints, and where.
+
+Results go to stdout; progress, notes and errors to stderr. `--json` replaces the results by one JSON document, and
+`--quiet` leaves nothing but errors (and the document, if `--json` asks for it).
+"""
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+output = Console(width=None if sys.stdout.isatty() else 120)
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+@dataclass(frozen=True)
+class Printer:
+    """Prints the results, notes and progress of one command."""
+
+    json: bool = False
+    quiet: bool = False
+
+    def table(self, table: RenderableType) -> None:
+        """Print a result for people."""
+        if not (self.json or self.quiet):
+            output.print(table)
+
+    def line(self, text: str) -> None:
+        """Print a line of the result for people, such as where files were written."""
+        if not (self.json or self.quiet):
+            print(text)
+
+    def document(self, value: Mapping[str, Any]) -> None:
+        """Print the result for scripts, once per command; numbers that are not finite become null."""
+        if self.json:
+            print(json.dumps(_finite(value), indent=2, allow_nan=False, default=str))
+
+    def note(self, text: str) -> None:
+        """Print on stderr what a user should know although the command succeeds."""
+        if not self.quiet:
+            errors.print(text, markup=False)
+
+    def error(self, text: str) -> None:
+        """Print on stderr that a part of the work failed."""
+        errors.print(f"error: {text}", markup=False)
+
+    def step(self, text: str) -> None:
+        """Print a line of progress on stderr where there is no terminal for a progress bar."""
+        if not (self.json or self.quiet or errors.is_terminal):
+            errors.print(text, markup=False)
+
+    def progress_bar(self) -> Progress:
+        """A progress bar on stderr, shown only on a terminal."""
+        return progress_bar(self.quiet)
+
+
+def progress_bar(quiet: bool = False) -> Progress:
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=errors,
+        disable=quiet or not errors.is_terminal,
+        transient=True,
+    )
+
+
+def _finite(value: Any) -> Any:
+    """The same JSON value with null for infinity and NaN, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
