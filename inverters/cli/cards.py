@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from inverters.cli.options import Checkpoints, Encoder, Weights
-from inverters.encoders.vgg_layers import DEFAULT_ENCODER
+from inverters.encoders.names import DEFAULT_ENCODER
 
 
 def cards(

@@ -20,7 +20,7 @@ from inverters.cli.options import (
     progress_bar,
 )
 from inverters.cli.tables import decibels, method_table
-from inverters.encoders.vgg_layers import DEFAULT_ENCODER
+from inverters.encoders.names import DEFAULT_ENCODER
 
 
 def evaluate(

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from inverters.cli.options import Checkpoints, Encoder, Json, Objective, Quiet, Weights
 from inverters.cli.printer import Printer
 from inverters.cli.tables import layer_rows
-from inverters.encoders.vgg_layers import DEFAULT_ENCODER
+from inverters.encoders.names import DEFAULT_ENCODER
 
 
 def layers(

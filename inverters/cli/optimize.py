@@ -19,7 +19,7 @@ from inverters.cli.options import (
     progress_bar,
 )
 from inverters.cli.tables import image_table
-from inverters.encoders.vgg_layers import DEFAULT_ENCODER
+from inverters.encoders.names import DEFAULT_ENCODER
 from inverters.errors import InverterError
 from inverters.inversion.presets import find_preset
 

@@ -94,7 +94,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", ric
 
 def layer_names(layers: str | None, encoder: str) -> Sequence[str] | None:
     """The layers of a comma-separated list; `all` and None as they are."""
-    from inverters.encoders.registry import find_layers, require_encoder
+    from inverters.encoders.names import find_layers, require_encoder
 
     if layers is None or layers == "all":
         require_encoder(encoder)

@@ -21,7 +21,7 @@ from inverters.cli.options import (
     progress_bar,
 )
 from inverters.cli.tables import image_table, mean_table
-from inverters.encoders.vgg_layers import DEFAULT_ENCODER
+from inverters.encoders.names import DEFAULT_ENCODER
 from inverters.errors import ImageError, InverterError
 
 ACCELERATORS = {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from inverters.encoders.base import Encoder
 from inverters.encoders.vgg_layers import DEFAULT_ENCODER, INPUT_MULTIPLE, VGG_NAMES, vgg_layers, vgg_modules
-from inverters.encoders.vgg_weights import default_weights, load_weights, weights_label
+from inverters.encoders.vgg_weight_names import default_weights, weights_label
+from inverters.encoders.vgg_weights import load_weights
 from inverters.errors import InverterError, WeightsError, unknown_name
 
 

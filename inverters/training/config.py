@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from inverters.encoders.registry import (
+from inverters.encoders.names import (
     DEFAULT_ENCODER,
     default_weights,
     find_layers,

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from inverters.encoders import vgg_weights as weights_module
 from inverters.encoders.vgg import VGGEncoder
 from inverters.encoders.vgg_layers import ENCODERS, layer_table
-from inverters.encoders.vgg_weights import ORIGINAL_FILE, check_weights, weight_names, weights_label
+from inverters.encoders.vgg_weight_names import check_weights, weight_names, weights_label
+from inverters.encoders.vgg_weights import ORIGINAL_FILE
 from inverters.errors import InverterError, UnknownNameError, WeightsError
 
 WITNESSED = ("conv1_1", "relu1_1", "pool1", "relu2_2", "conv3_1", "conv4_2", "relu4_2", "pool4", "relu5_4", "pool5")

@@ -1,0 +1,82 @@
+"""The encoders, their layers and their weights by name, for what parses options and configurations; imports no torch."""
+
+from collections.abc import Iterable
+
+from inverters.encoders.layers import Layer
+from inverters.encoders.vgg_layers import DEFAULT_ENCODER, GATYS_LAYERS, INPUT_MULTIPLE, VGG_NAMES, vgg_layers
+from inverters.encoders.vgg_weight_names import check_weights, default_weights, weights_label
+from inverters.errors import unknown_name
+
+__all__ = [
+    "DEFAULT_ENCODER",
+    "ENCODERS",
+    "check_weights",
+    "default_weights",
+    "find_layers",
+    "input_multiple",
+    "last_of_each_stage",
+    "list_layers",
+    "perceptual_layers",
+    "require_encoder",
+    "weights_label",
+]
+
+ENCODERS = VGG_NAMES
+
+
+def require_encoder(name: str) -> None:
+    """Raise UnknownNameError if there is no encoder of this name."""
+    if name not in ENCODERS:
+        raise unknown_name("encoder", name, ENCODERS)
+
+
+def list_layers(encoder: str) -> dict[str, Layer]:
+    """The layers of an encoder by name, in order of execution; without its weights.
+
+    Raises:
+        UnknownNameError: there is no such encoder.
+    """
+    require_encoder(encoder)
+    return vgg_layers(encoder)
+
+
+def find_layers(names: Iterable[str], encoder: str) -> list[Layer]:
+    """The layers of these names, in order of execution, each once.
+
+    Raises:
+        UnknownNameError: there is no such encoder, or a name is not one of its layers.
+    """
+    table = list_layers(encoder)
+    wanted = set(names)
+    for name in sorted(wanted - table.keys()):
+        raise unknown_name(f"layer of {encoder}", name, table)
+    return [layer for layer in table.values() if layer.name in wanted]
+
+
+def last_of_each_stage(names: Iterable[str], encoder: str) -> list[str]:
+    """Of the layers of these names the last of each stage, in order of execution.
+
+    Raises:
+        UnknownNameError: there is no such encoder, or a name is not one of its layers.
+    """
+    return list({layer.stage: layer.name for layer in find_layers(names, encoder)}.values())
+
+
+def perceptual_layers(encoder: str) -> tuple[str, ...]:
+    """The layers whose features a perceptual loss compares: for a VGG those of Gatys et al. 2016.
+
+    Raises:
+        UnknownNameError: there is no such encoder.
+    """
+    require_encoder(encoder)
+    return GATYS_LAYERS
+
+
+def input_multiple(encoder: str) -> int:
+    """`Encoder.input_multiple`, without the encoder's weights.
+
+    Raises:
+        UnknownNameError: there is no such encoder.
+    """
+    require_encoder(encoder)
+    return INPUT_MULTIPLE

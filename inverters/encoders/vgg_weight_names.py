@@ -1,0 +1,34 @@
+"""The names of the VGGs' weights; imports no torch."""
+
+import re
+from pathlib import Path
+
+from inverters.errors import unknown_name
+
+WEIGHT_FILES = (".safetensors", ".pth", ".pt")
+RANDOM = re.compile(r"random(?:-([0-9]{1,18}))?")  # a seed that fits into 64 bits
+
+
+def weights_label(weights: str) -> str:
+    """The name of a set of weights in folder names and tables; for a file its stem."""
+    return Path(weights).stem if weights.endswith(WEIGHT_FILES) else weights
+
+
+def default_weights(encoder: str) -> str:
+    """The default weights: those of Gatys et al. for VGG-19, else torchvision's first."""
+    return "original" if encoder == "vgg19" else "IMAGENET1K_V1"
+
+
+def check_weights(encoder: str, weights: str) -> None:
+    """Raise UnknownNameError unless `weights` is the path of a file or names a set of weights of `encoder`."""
+    names = weight_names(encoder)
+    if not (weights.endswith(WEIGHT_FILES) or RANDOM.fullmatch(weights) or weights in names):
+        raise unknown_name(f"weights of {encoder}", weights, [*names, "random-SEED", f"FILE{'|'.join(WEIGHT_FILES)}"])
+
+
+def weight_names(encoder: str) -> list[str]:
+    """The named sets of weights of `encoder`."""
+    from torchvision.models import get_model_weights  # here because importing torchvision takes a second
+
+    original = ["original"] if encoder == "vgg19" else []
+    return [*original, *(entry.name for entry in get_model_weights(encoder)), "random"]  # without the alias DEFAULT
