@@ -1,4 +1,4 @@
-"""The encoders, their layers and their weights by name, for what parses options and configurations; imports no torch."""
+"""The encoders by name, their layers and the names of their weights; imports no torch."""
 
 from collections.abc import Iterable
 
