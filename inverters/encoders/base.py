@@ -56,7 +56,7 @@ class Encoder(nn.Module):
         """Raise UnknownNameError if one of `names` is not in `self.layers`."""
         for name in names:
             if name not in self.layers:
-                raise unknown_name(f"layer of this {self.name} encoder", name, self.layers)
+                raise unknown_name(f"layer of {self.name} up to {[*self.layers][-1]}", name, self.layers)
 
     def train(self, mode: bool = True) -> Self:  # noqa: ARG002
         """Stay in evaluation mode."""

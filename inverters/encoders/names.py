@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
+from inverters.encoders import vgg_weight_names
 from inverters.encoders.layers import Layer
 from inverters.encoders.vgg_layers import DEFAULT_ENCODER, GATYS_LAYERS, INPUT_MULTIPLE, VGG_NAMES, vgg_layers
-from inverters.encoders.vgg_weight_names import check_weights, default_weights, weights_label
+from inverters.encoders.vgg_weight_names import weights_label
 from inverters.errors import unknown_name
 
 __all__ = [
@@ -60,6 +61,22 @@ def last_of_each_stage(names: Iterable[str], encoder: str) -> list[str]:
         UnknownNameError: there is no such encoder, or a name is not one of its layers.
     """
     return list({layer.stage: layer.name for layer in find_layers(names, encoder)}.values())
+
+
+def default_weights(encoder: str) -> str:
+    """The weights of `encoder` unless others are named.
+
+    Raises:
+        UnknownNameError: there is no such encoder.
+    """
+    require_encoder(encoder)
+    return vgg_weight_names.default_weights(encoder)
+
+
+def check_weights(encoder: str, weights: str) -> None:
+    """Raise UnknownNameError unless `weights` is the path of a file or names a set of weights of `encoder`."""
+    require_encoder(encoder)
+    vgg_weight_names.check_weights(encoder, weights)
 
 
 def perceptual_layers(encoder: str) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ class VGGEncoder(Encoder):
         super().__init__()
         if name not in VGG_NAMES:
             raise unknown_name("encoder", name, VGG_NAMES)
-        weights = weights or default_weights(name)
+        weights = default_weights(name) if weights is None else weights
         self.name = name
         self.weights = weights_label(weights)
         table, wanted = vgg_layers(name), set(layers)

@@ -14,11 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from inverters.data.crops import ShuffledDraws, crop_randomly
+from inverters.data.crops import RandomCrop, ShuffledDraws
 from inverters.data.datamodule import ImageDataModule
 from inverters.data.sources import open_images, read_image
 from inverters.errors import DataError, ImageError
-from inverters.training.config import DataConfig
 
 
 @pytest.fixture(autouse=True)
@@ -72,9 +71,8 @@ def tar(path: Path, values: list[int]) -> Path:
 
 
 def module(train: Path, validation: Path | None = None, steps: int = 6, **settings: Any) -> ImageDataModule:
-    defaults = {"crop_size": 32, "batch_size": 2, "workers": 0}
-    config = DataConfig(train=str(train), validation=str(validation or train), **(defaults | settings))
-    data = ImageDataModule(config, steps, seed=7)
+    defaults = {"steps": steps, "crop_size": 32, "batch_size": 2, "seed": 7}
+    data = ImageDataModule([str(train)], [str(validation or train)], **(defaults | settings))
     data.setup()
     return data
 
@@ -127,12 +125,12 @@ def test_processes_share_what_one_would_see(ranks: int, batch_size: int) -> None
 
 def test_a_crop_is_a_window_of_its_image_mirrored_half_of_the_time() -> None:
     image = torch.rand(3, 40, 48)
-    config = DataConfig(train="a", validation="b", crop_size=32)
+    crop_randomly = RandomCrop(32, resize=None, seed=0)
     windows = image.unfold(1, 32, 1).unfold(2, 32, 1)  # 3×9×17×32×32
     places, mirrored = set(), 0
     for sample in range(60):
-        crop = crop_randomly(image, config, 0, sample)
-        assert torch.equal(crop, crop_randomly(image, config, 0, sample))
+        crop = crop_randomly(image, sample)
+        assert torch.equal(crop, crop_randomly(image, sample))
         hits = [(flip, *place) for flip in (False, True) for place in found(windows, crop.flip(-1) if flip else crop)]
         assert len(hits) == 1
         mirrored += hits[0][0]
@@ -149,9 +147,7 @@ def found(windows: torch.Tensor, crop: torch.Tensor) -> list[list[int]]:
 
 @pytest.mark.parametrize(("height", "width"), [(20, 90), (90, 20), (5, 5), (32, 32), (33, 31), (1, 200)])
 def test_a_crop_of_a_small_image_is_of_full_size(height: int, width: int) -> None:
-    crop = crop_randomly(
-        torch.full((3, height, width), 0.25), DataConfig(train="a", validation="b", crop_size=32), 0, 0
-    )
+    crop = RandomCrop(32, resize=None, seed=0)(torch.full((3, height, width), 0.25), 0)
     assert crop.shape == (3, 32, 32)
     assert torch.allclose(crop, torch.tensor(0.25))
 
@@ -159,8 +155,7 @@ def test_a_crop_of_a_small_image_is_of_full_size(height: int, width: int) -> Non
 def test_crops_are_of_the_resized_image() -> None:
     image = torch.zeros(3, 256, 256)
     image[:, :, 128:] = 1
-    config = DataConfig(train="a", validation="b", crop_size=32, resize=32)
-    crop = crop_randomly(image, config, 0, 0)  # the whole image, small
+    crop = RandomCrop(32, resize=32, seed=0)(image, 0)  # the whole image, small
     assert crop.mean().item() == pytest.approx(0.5, abs=0.01)
 
 
@@ -263,16 +258,16 @@ def test_a_set_without_a_readable_image_is_an_error(tmp_path: Path, workers: int
 @pytest.mark.parametrize("cell", [None, {"bytes": None, "path": None}, {"bytes": b"", "path": "a.png"}])
 def test_a_cell_without_an_image(cell: dict[str, Any] | None) -> None:
     with pytest.raises(ImageError):
-        read_image(cell)
+        read_image({"image": cell})
 
 
 def test_an_image_inside_an_archive_is_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         archive.writestr("a.png", encoded(9))
     url = f"zip://{{}}::file://{tmp_path / 'photos.zip'}"
-    assert read_image({"bytes": None, "path": url.format("a.png")}).mul(255).unique().tolist() == [9]
+    assert read_image({"image": {"bytes": None, "path": url.format("a.png")}}).mul(255).unique().tolist() == [9]
     with pytest.raises(ImageError, match=r"b\.png"):
-        read_image({"bytes": None, "path": url.format("b.png")})
+        read_image({"image": {"bytes": None, "path": url.format("b.png")}})
 
 
 # --- validation ---
@@ -321,8 +316,8 @@ def test_validation_on_the_hub_is_streamed_with_the_rest(monkeypatch: pytest.Mon
 def opened(sources: list[str | Path], streaming: bool, column: str = "image") -> list[int]:
     """The grey values of the images that `open_images` finds."""
     rows = open_images([str(source) for source in sources], "train", column, streaming)
-    assert rows.column_names == [column]
-    return sorted(int(read_image(row[column])[0, 0, 0] * 255 + 0.5) for row in rows)
+    assert rows.column_names == ["image"]
+    return sorted(int(read_image(row)[0, 0, 0] * 255 + 0.5) for row in rows)
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -373,7 +368,7 @@ def test_a_row_without_an_image_is_unreadable(tmp_path: Path, streaming: bool) -
 
 def test_what_ships_inside_a_package() -> None:
     rows = open_images(["package:skimage/data/astronaut.png"], "train", "image")
-    assert read_image(rows[0]["image"]).shape == (3, 512, 512)
+    assert read_image(rows[0]).shape == (3, 512, 512)
 
 
 Make = Callable[[Path], list[str | Path]]
@@ -474,8 +469,6 @@ def test_the_seed_decides_the_order(tmp_path: Path) -> None:
     folder = greys(tmp_path / "photos", 8)
     orders = []
     for seed in (0, 0, 1):
-        data = ImageDataModule(module(folder).config, steps=4, seed=seed)
-        data.setup()
-        orders.append(values_of(list(data.train_dataloader())))
+        orders.append(values_of(list(module(folder, steps=4, seed=seed).train_dataloader())))
     assert orders[0] == orders[1] != orders[2]
     assert Counter(orders[0]) == Counter(range(1, 9))

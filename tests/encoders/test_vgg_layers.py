@@ -6,16 +6,7 @@ import torchvision
 from torch import Tensor, nn
 
 from inverters.encoders.vgg import VGGEncoder
-from inverters.encoders.vgg_layers import (
-    ENCODERS,
-    GATYS_LAYERS,
-    INPUT_MULTIPLE,
-    deepest_of_each_block,
-    find_layers,
-    layer_table,
-    network,
-)
-from inverters.errors import UnknownNameError, unknown_name
+from inverters.encoders.vgg_layers import GATYS_LAYERS, INPUT_MULTIPLE, VGG_NAMES, vgg_layers, vgg_modules
 
 MODULES = {"conv": nn.Conv2d, "norm": nn.BatchNorm2d, "relu": nn.ReLU, "pool": nn.MaxPool2d}
 
@@ -27,22 +18,21 @@ def torchvision_features(encoder: str) -> nn.Sequential:
         return getattr(torchvision.models, encoder)().features
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", VGG_NAMES)
 def test_the_network_is_torchvisions(encoder: str) -> None:
     modules = list(torchvision_features(encoder))
-    assert len(network(encoder)) == len(modules)
-    for number, (layer, module) in enumerate(zip(network(encoder), modules, strict=True)):
-        assert layer.index == number
-        assert type(module) is MODULES[layer.kind]
+    assert len(vgg_modules(encoder)) == len(modules)
+    for (kind, _), module in zip(vgg_modules(encoder), modules, strict=True):
+        assert type(module) is MODULES[kind]
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", VGG_NAMES)
 def test_channels_and_stride_are_what_a_run_shows(encoder: str) -> None:
     images = torch.rand(1, 3, 32, 64, generator=torch.Generator().manual_seed(0))
-    features = VGGEncoder(layer_table(encoder), encoder, "random")(images)
-    assert list(features) == list(layer_table(encoder))
+    features = VGGEncoder(vgg_layers(encoder), encoder, "random")(images, vgg_layers(encoder))
+    assert list(features) == list(vgg_layers(encoder))
     for name, tensor in features.items():
-        layer = layer_table(encoder)[name]
+        layer = vgg_layers(encoder)[name]
         assert tensor.shape == (1, layer.channels, 32 // layer.stride, 64 // layer.stride)
 
 
@@ -57,12 +47,12 @@ def one_channel(module: nn.Module) -> nn.Module:
     return nn.Identity()
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", VGG_NAMES)
 def test_the_receptive_field_is_what_gradients_show(encoder: str) -> None:
     side = 320
     image = torch.ones(1, 1, side, side, dtype=torch.float64, requires_grad=True)
     x: Tensor = image
-    for layer, module in zip(network(encoder), torchvision_features(encoder), strict=True):
+    for (_, layer), module in zip(vgg_modules(encoder), torchvision_features(encoder), strict=True):
         x = one_channel(module)(x)
         middle = x.shape[-1] // 2
         (gradient,) = torch.autograd.grad(x[0, 0, middle, middle], image, retain_graph=True)
@@ -75,63 +65,18 @@ def test_the_receptive_field_is_what_gradients_show(encoder: str) -> None:
 
 def test_known_receptive_fields() -> None:
     """Those of pool1 … pool5 in VGG-16 are in many tables, such as Araujo et al. 2019, "Computing receptive fields"."""
-    assert [layer_table("vgg16")[f"pool{block}"].receptive_field for block in range(1, 6)] == [6, 16, 44, 100, 212]
+    assert [vgg_layers("vgg16")[f"pool{block}"].receptive_field for block in range(1, 6)] == [6, 16, 44, 100, 212]
 
 
-def test_the_tables_order_and_names() -> None:
-    names = list(layer_table("vgg16"))
+def test_names_and_their_order() -> None:
+    names = list(vgg_layers("vgg16"))
     assert names[:7] == ["conv1_1", "relu1_1", "conv1_2", "relu1_2", "pool1", "conv2_1", "relu2_1"]
     assert names[-7:] == ["conv5_1", "relu5_1", "conv5_2", "relu5_2", "conv5_3", "relu5_3", "pool5"]
     assert len(names) == 2 * 13 + 5
-    assert len(layer_table("vgg19")) == 2 * 16 + 5
-    assert set(names) < set(layer_table("vgg19"))
-    assert list(layer_table("vgg16_bn")) == names  # batch normalisation is no layer to take features from
-    assert [layer.index for layer in layer_table("vgg19").values()] == list(range(37))
-    assert layer_table("vgg19_bn")["relu1_2"].index == 5
+    assert len(vgg_layers("vgg19")) == 2 * 16 + 5
+    assert set(names) < set(vgg_layers("vgg19"))
+    assert list(vgg_layers("vgg16_bn")) == names  # batch normalisation adds no layer
     assert set(GATYS_LAYERS) < set(names)
-    assert max(layer.stride for layer in layer_table("vgg19").values()) == INPUT_MULTIPLE
-    assert {layer.kind for layer in layer_table("vgg19_bn").values()} == {"conv", "relu", "pool"}
-
-
-def test_find_layers_sorts_and_deduplicates() -> None:
-    found = find_layers(iter(["pool5", "relu1_1", "relu4_2", "relu1_1"]), "vgg19")
-    assert [layer.name for layer in found] == ["relu1_1", "relu4_2", "pool5"]
-    assert find_layers([], "vgg19") == []
-
-
-def test_the_deepest_of_each_block() -> None:
-    names = ["relu2_1", "relu1_2", "relu1_1", "conv2_2", "relu2_2", "pool4", "relu5_1"]
-    assert deepest_of_each_block(names, "vgg19") == ["relu1_2", "relu2_2", "pool4", "relu5_1"]
-    assert deepest_of_each_block(layer_table("vgg16"), "vgg16") == [f"pool{block}" for block in range(1, 6)]
-    assert deepest_of_each_block([], "vgg19") == []
-
-
-@pytest.mark.parametrize(
-    ("name", "nearest"),
-    [("relu4-2", "relu4_2"), ("con4_2", "conv4_2"), ("relu42", "relu4_2"), ("pol3", "pool3"), ("relu5_5", "relu5_4")],
-)
-def test_an_unknown_layer_suggests_the_nearest(name: str, nearest: str) -> None:
-    with pytest.raises(UnknownNameError) as error:
-        find_layers(["relu1_1", name], "vgg19")
-    names = ", ".join(layer_table("vgg19"))
-    assert str(error.value) == f"unknown layer of vgg19 {name!r}: did you mean {nearest!r}? Valid: {names}"
-
-
-def test_batch_normalisation_is_no_layer() -> None:
-    with pytest.raises(UnknownNameError, match="unknown layer of vgg19_bn 'norm1_1': "):
-        find_layers(["norm1_1"], "vgg19_bn")
-
-
-def test_an_unknown_encoder() -> None:
-    for function in (network, layer_table):
-        with pytest.raises(UnknownNameError) as error:
-            function("vgg-19")
-        assert str(error.value) == (
-            "unknown encoder 'vgg-19': did you mean 'vgg19'? Valid: vgg16, vgg16_bn, vgg19, vgg19_bn"
-        )
-
-
-def test_a_name_without_a_neighbour() -> None:
-    assert str(unknown_name("fruit", "xyz", iter(["apple", "pear"]))) == (
-        "unknown fruit 'xyz': there is no such name. Valid: apple, pear"
-    )
+    assert max(layer.spatial_stride for layer in vgg_layers("vgg19").values()) == INPUT_MULTIPLE
+    assert {layer.stage for layer in vgg_layers("vgg16").values()} == {f"block{block}" for block in range(1, 6)}
+    assert vgg_layers("vgg16")["relu4_2"].stage == vgg_layers("vgg16")["pool4"].stage == "block4"
