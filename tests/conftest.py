@@ -64,6 +64,12 @@ def invert(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 
 
 @pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    """The file of a small image."""
+    return photographs(tmp_path / "photograph", 1) / "0.png"
+
+
+@pytest.fixture
 def tiny_checkpoints(tmp_path: Path) -> Path:
     return publish_tiny(tmp_path / "tiny-checkpoints")
 

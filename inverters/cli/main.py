@@ -2,13 +2,13 @@
 
 import os
 import sys
-from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from inverters.cli.cards import cards
 from inverters.cli.evaluate import evaluate
+from inverters.cli.layer_arguments import join_layers
 from inverters.cli.layers import download_weights, layers
 from inverters.cli.optimize import optimize
 from inverters.cli.predict import predict
@@ -16,30 +16,48 @@ from inverters.cli.train import train
 from inverters.errors import InverterError
 
 app = typer.Typer(
-    help="See and measure what each layer of a VGG still knows about an image.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line. Each of a user's mistakes is one line on stderr and status 1; Ctrl-C is status 130."""
-    # Memory in pages of 2 MB, where Linux has them: handing out those of 4 kB takes up to a seventh of the time.
+    """Run the command line.
+
+    Exits with status 1 and a line on stderr for each error that a user can cause, with 2 for a usage error, and with
+    130 after Ctrl-C. `INVERTERS_DEBUG=1` shows tracebacks.
+    """
+    # Memory in pages of 2 MB, where Linux has them: allocating those of 4 kB takes up to a seventh of the time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
-        app(arguments)
-    except InverterError as error:
-        if os.environ.get("INVERTERS_DEBUG") == "1":
-            raise
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        try:
+            app(join_layers(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it exits
         sys.exit(1)
+    except InverterError as error:
+        _fail(error, str(error))
+    except OSError as error:  # of a file that no command expects to fail: a full disk, a name that is too long
+        name = f"{error.filename}: " if error.filename else ""
+        _fail(error, f"{name}{error.strerror or error}. INVERTERS_DEBUG=1 shows where")
+
+
+def _fail(error: Exception, message: str) -> NoReturn:
+    """Print a message of one or more lines and exit, or raise the error where the user wants its traceback."""
+    if os.environ.get("INVERTERS_DEBUG") == "1":
+        raise error
+    for line in message.splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    sys.exit(1)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # here because it takes as long to import as Typer
+
         print(f"inverters {version('inverters')}")
         raise typer.Exit
 
@@ -47,11 +65,11 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def invert(
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """See and measure what each layer of a VGG still knows about an image."""
+    """See and measure what each layer of a convolutional network still knows about an image."""
 
 
-for command in (train, predict, optimize, layers, download_weights, evaluate, cards):
+for command in (predict, layers, optimize, evaluate, train, cards, download_weights):
     app.command()(command)

@@ -10,6 +10,8 @@ from inverters.cli.options import (
     Device,
     Encoder,
     Objective,
+    OneLayer,
+    Seed,
     Size,
     Weights,
     errors,
@@ -28,7 +30,7 @@ SHOWN_ITERATIONS = 20  # a line for each so many, where there is no terminal
 
 def optimize(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The image to search for again.")],
-    layer: Annotated[str, typer.Option(metavar="NAME", help="Layer whose features are to match, such as relu4_2.")],
+    layer: OneLayer,
     preset: Annotated[str, typer.Option(help="gatys (L-BFGS) or mahendran-vedaldi (momentum and priors).")] = "gatys",
     iterations: Annotated[int, typer.Option(min=1, help="How many steps to take.")] = 200,
     init: Annotated[str, typer.Option(help="Where to start: noise, grey or decoder.")] = "noise",
@@ -38,7 +40,7 @@ def optimize(
     objective: Objective = "pixel",
     output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("optimizations"),
     size: Size = "512",
-    seed: Annotated[int, typer.Option(help="Of the initial noise.")] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
     """Search for an image with the same features at one layer, which takes minutes. Ctrl-C keeps the best so far."""

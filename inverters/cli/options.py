@@ -1,12 +1,16 @@
 """The options that several commands share, in the panels of `--help`."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from inverters.cli.printer import errors, output, progress_bar
+from inverters.decoders.names import OBJECTIVES
+from inverters.encoders.names import DEFAULT_ENCODER, ENCODERS, find_layers, list_layers, require_encoder
+from inverters.errors import InverterError
 
 __all__ = ["errors", "output", "progress_bar"]  # until every command prints through a `Printer`
 
@@ -26,6 +30,27 @@ def pixels(size: str) -> int | None:
     return None if size == "full" else int(size)
 
 
+def complete_encoder(incomplete: str) -> Iterator[str]:
+    return (name for name in ENCODERS if name.startswith(incomplete))
+
+
+def complete_layer(context: typer.Context, incomplete: str) -> Iterator[str]:
+    encoder = context.params.get("encoder") or DEFAULT_ENCODER
+    return (name for name in (list_layers(encoder) if encoder in ENCODERS else ()) if name.startswith(incomplete))
+
+
+def complete_layers(context: typer.Context, incomplete: str) -> Iterator[str]:
+    """Complete the last name of a comma-separated list."""
+    before, comma, last = incomplete.rpartition(",")
+    if not comma and "all".startswith(last):
+        yield "all"
+    yield from (f"{before}{comma}{name}" for name in complete_layer(context, last))
+
+
+def complete_objective(incomplete: str) -> Iterator[str]:
+    return (name for name in OBJECTIVES if name.startswith(incomplete))
+
+
 Layers = Annotated[
     str | None,
     typer.Option(
@@ -34,16 +59,28 @@ Layers = Annotated[
         metavar="NAMES|all",
         help="Layers, such as relu1_2,relu4_2, or all that have a decoder.",
         show_default="the last of each stage",
+        autocompletion=complete_layers,
         rich_help_panel=WHAT,
     ),
 ]
 OneLayer = Annotated[
     str,
-    typer.Option("--layer", "--layers", metavar="NAME", help="The layer, such as relu4_2.", rich_help_panel=WHAT),
+    typer.Option(
+        "--layer",
+        "--layers",
+        metavar="NAME",
+        help="The layer, such as relu4_2.",
+        autocompletion=complete_layer,
+        rich_help_panel=WHAT,
+    ),
 ]
 Encoder = Annotated[
     str,
-    typer.Option(help="Network: vgg16, vgg16_bn, vgg19 or vgg19_bn.", rich_help_panel=WHAT),
+    typer.Option(
+        help=f"Network: {', '.join(ENCODERS)}.",
+        autocompletion=complete_encoder,
+        rich_help_panel=WHAT,
+    ),
 ]
 Weights = Annotated[
     str | None,
@@ -67,7 +104,9 @@ Size = Annotated[
 Objective = Annotated[
     str,
     typer.Option(
-        help="Decoders to use: pixel (least pixel error), perceptual (sharper) or linear.", rich_help_panel=HOW
+        help="Decoders to use: pixel (least pixel error), perceptual (sharper) or linear.",
+        autocompletion=complete_objective,
+        rich_help_panel=HOW,
     ),
 ]
 Checkpoints = Annotated[
@@ -93,11 +132,16 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", ric
 
 
 def layer_names(layers: str | None, encoder: str) -> Sequence[str] | None:
-    """The layers of a comma-separated list; `all` and None as they are."""
-    from inverters.encoders.names import find_layers, require_encoder
+    """The layers of a list as `--layers` takes it, in order of execution; `all` and None as they are.
 
+    Raises:
+        UnknownNameError: there is no such encoder, or a name is not one of its layers.
+        InverterError: the list is empty.
+    """
     if layers is None or layers == "all":
         require_encoder(encoder)
         return layers
-    names = [name.strip() for name in layers.split(",")]
+    names = [name for name in re.split(r"[,\s]+", layers) if name]
+    if not names:
+        raise InverterError("--layers names no layer")
     return [layer.name for layer in find_layers(names, encoder)]

@@ -4,15 +4,17 @@ Results go to stdout; progress, notes and errors to stderr. `--json` replaces th
 `--quiet` leaves nothing but errors (and the document, if `--json` asks for it).
 """
 
-import json
 import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress import Progress
 
 output = Console(width=None if sys.stdout.isatty() else 120)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -25,7 +27,7 @@ class Printer:
     json: bool = False
     quiet: bool = False
 
-    def table(self, table: RenderableType) -> None:
+    def table(self, table: "RenderableType") -> None:
         """Print a result for people."""
         if not (self.json or self.quiet):
             output.print(table)
@@ -38,6 +40,8 @@ class Printer:
     def document(self, value: Mapping[str, Any]) -> None:
         """Print the result for scripts, once per command; numbers that are not finite become null."""
         if self.json:
+            import json
+
             print(json.dumps(_finite(value), indent=2, allow_nan=False, default=str))
 
     def note(self, text: str) -> None:
@@ -54,12 +58,14 @@ class Printer:
         if not (self.json or self.quiet or errors.is_terminal):
             errors.print(text, markup=False)
 
-    def progress_bar(self) -> Progress:
+    def progress_bar(self) -> "Progress":
         """A progress bar on stderr, shown only on a terminal."""
         return progress_bar(self.quiet)
 
 
-def progress_bar(quiet: bool = False) -> Progress:
+def progress_bar(quiet: bool = False) -> "Progress":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
     return Progress(
         BarColumn(),
         MofNCompleteColumn(),

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 
 from rich.table import Table
 from rich.text import Text
@@ -13,7 +12,7 @@ SHOWN_IMAGES = 20
 
 
 def image_table(images: Sequence[tuple[str, Mapping[str, float]]]) -> Table:
-    """PSNR in dB of some named images by layer: the first of them, and the mean over all."""
+    """PSNR in dB of named images by layer: the first `SHOWN_IMAGES` of them, and the mean over all."""
     layers = list(images[0][1])
     table = _table("PSNR in dB", "image", *layers)
     for name, psnr in images[:SHOWN_IMAGES]:
@@ -22,7 +21,7 @@ def image_table(images: Sequence[tuple[str, Mapping[str, float]]]) -> Table:
         table.add_row(f"… {len(images) - SHOWN_IMAGES} more")
     if len(images) > 1:
         table.add_section()
-        table.add_row("mean", *(decibels(fmean(psnr[layer] for _, psnr in images)) for layer in layers))
+        table.add_row("mean", *(decibels(sum(psnr[layer] for _, psnr in images) / len(images)) for layer in layers))
     return table
 
 
@@ -41,19 +40,23 @@ def method_table(layers: Mapping[str, Mapping[str, float | None]]) -> Table:
     return table
 
 
-def layer_rows(layers: Mapping[str, Layer], psnr: Mapping[str, float | None]) -> Table:
-    """The layers of an encoder; `psnr` has those with a decoder, and its validation PSNR in dB if that is known."""
+def layer_table(layers: Mapping[str, Layer], psnr: Mapping[str, float | None]) -> Table:
+    """The layers of an encoder. `psnr` maps those with a decoder to its validation PSNR in dB, None if unknown."""
     table = _table(None, "layer", "channels", "stride", "receptive field", "decoder", "validation PSNR")
     for name, layer in layers.items():
-        numbers = (layer.channels, layer.stride, layer.receptive_field)
         known = psnr.get(name)
-        decoder = ("yes" if name in psnr else "", "" if known is None else f"{known:.1f} dB")
-        table.add_row(name, *map(str, numbers), *decoder)
+        table.add_row(
+            name,
+            str(layer.channels),
+            *("whole image" if extent is None else str(extent) for extent in (layer.stride, layer.receptive_field)),
+            "yes" if name in psnr else "",
+            "" if known is None else f"{known:.1f} dB",
+        )
     return table
 
 
 def decibels(psnr: float | None) -> str:
-    """`31.4`, or `lossless` where there is no error and so no finite PSNR."""
+    """`31.4`, or `lossless` where the PSNR is infinite."""
     return f"{psnr:.1f}" if psnr is not None and math.isfinite(psnr) else "lossless"
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save
 from inverters.decoders.base import Decoder
 from inverters.decoders.convolutional import ConvDecoder
 from inverters.decoders.linear import LinearDecoder
+from inverters.decoders.names import OBJECTIVES
 from inverters.encoders.base import Encoder
 from inverters.encoders.registry import DEFAULT_ENCODER, default_weights, list_layers, weights_label
 from inverters.errors import CheckpointError, InverterError, unknown_name
@@ -20,7 +21,6 @@ SCHEMA_VERSION = 2
 MODEL_FILE, CARD_FILE = "model.safetensors", "config.json"
 CHECKPOINTS_VARIABLE = "INVERTERS_CHECKPOINTS"
 ARCHITECTURES: dict[str, type[Decoder]] = {"conv": ConvDecoder, "linear": LinearDecoder}
-OBJECTIVES = ("pixel", "perceptual", "linear")
 
 
 class DecoderCard(BaseModel):
@@ -137,7 +137,8 @@ def available_decoders(
         raise unknown_name("objective", objective, OBJECTIVES)
     folder = root / encoder_folder(encoder, weights)
     folders = {layer: folder / folder_name(layer, objective) for layer in list_layers(encoder)}
-    return {layer: read_card(place) for layer, place in folders.items() if (place / CARD_FILE).is_file()}
+    # Path.is_file raises where a name is too long.
+    return {layer: read_card(place) for layer, place in folders.items() if os.path.isfile(place / CARD_FILE)}  # noqa: PTH113
 
 
 def encoder_folder(encoder: str, weights: str | None) -> str:

@@ -21,8 +21,9 @@ def default_weights(encoder: str) -> str:
 
 def check_weights(encoder: str, weights: str) -> None:
     """Raise UnknownNameError unless `weights` is the path of a file or names a set of weights of `encoder`."""
-    names = weight_names(encoder)
-    if not (weights.endswith(WEIGHT_FILES) or RANDOM.fullmatch(weights) or weights in names):
+    if weights.endswith(WEIGHT_FILES) or RANDOM.fullmatch(weights):
+        return
+    if weights not in (names := weight_names(encoder)):
         raise unknown_name(f"weights of {encoder}", weights, [*names, "random-SEED", f"FILE{'|'.join(WEIGHT_FILES)}"])
 
 

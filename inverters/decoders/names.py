@@ -1,0 +1,3 @@
+"""Names that describe decoders; imports no torch."""
+
+OBJECTIVES = ("pixel", "perceptual", "linear")
