@@ -1,38 +1,40 @@
-"""Writing files whole: a reader never sees half of one, and a failure leaves what was there."""
+"""Files: writing them atomically, and suggestions for paths that do not exist."""
 
+import os
 import uuid
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 from inverters.errors import OutputError
 
 
 def make_folder(folder: Path) -> None:
-    """Makes `folder` and those above it, if they are not there.
+    """Create `folder` and its parents where they do not exist.
 
     Raises:
-        OutputError: it cannot be made.
+        OutputError: it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}: {error.strerror or error}") from None
+        raise OutputError(f"cannot create the folder {folder}: {error.strerror or error}") from None
 
 
 def partial_file(path: Path) -> Path:
-    """Where to write what is to become `path`: beside it, hidden, under a name that nothing has yet."""
+    """A unique hidden path beside `path`, to write to before renaming."""
     return path.with_name(f".{uuid.uuid4().hex}.part")
 
 
 def atomic_write(path: Path, data: bytes | str) -> None:
-    """Writes `data` to a temporary file beside `path`, then renames it.
+    """Write `data` to a temporary file beside `path`, then rename it.
 
     Raises:
         OutputError: the file cannot be written.
     """
     partial = partial_file(path)
     try:
-        # A file name that is not UTF-8 comes as lone surrogates: written escaped, as JSON has them.
+        # Text may hold file names that are not UTF-8, as lone surrogates: they are escaped, as in JSON.
         partial.write_bytes(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
         partial.replace(path)
     except OSError as error:
@@ -40,3 +42,29 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def no_such_path(path: str | Path) -> str:
+    """The message for a `path` that does not exist, with the nearest one that does."""
+    near = nearest_path(path)
+    return f"no such file or folder: {path}" + (f". Did you mean {near}?" if near else "")
+
+
+def nearest_path(path: str | Path, cutoff: float = 0.6) -> Path | None:
+    """The existing path that is most similar to `path`, in whose first missing part the mistake is looked for.
+
+    Args:
+        path: what does not exist.
+        cutoff: the least similarity of names, as `difflib.get_close_matches` has it.
+    """
+    path = Path(path)
+    for parent, part in zip(reversed(path.parents), path.parts[bool(path.anchor) :], strict=True):
+        if os.path.exists(parent / part):  # noqa: PTH110 (Path.exists raises where a name is too long)
+            continue
+        try:
+            (near,) = get_close_matches(part, os.listdir(parent), n=1, cutoff=cutoff)  # noqa: PTH208
+        except (OSError, ValueError):  # no folder, or nothing similar in it
+            return None
+        whole = parent / near / path.relative_to(parent / part)
+        return whole if os.path.exists(whole) else parent / near  # noqa: PTH110
+    return None

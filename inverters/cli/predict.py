@@ -95,7 +95,7 @@ def predict(
 
 def _find_files(paths: Sequence[Path], output_dir: Path) -> tuple[list[Path], int]:
     """Each file once, as it was first named, but no earlier results; and how many paths there is nothing at."""
-    from inverters.data.images import find_images
+    from inverters.data.paths import find_images
 
     files: dict[Path, Path] = {}
     missing = 0

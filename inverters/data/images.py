@@ -1,25 +1,18 @@
-"""The image convention: RGB in [0, 1], 3×H×W. Loading what people have, 8-bit rounding, saving, finding files."""
+"""The image convention, 3×H×W RGB in [0, 1]: converting to it and from it, resizing, padding, rounding, saving."""
 
-import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from inverters.data.decoding import decode, from_pillow
+from inverters.data.paths import require_image_paths
 from inverters.errors import ImageError
 from inverters.files import atomic_write
-
-IMAGE_SUFFIXES = (
-    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm"),
-    *(".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"),
-)
 
 
 def to_image(source: str | Path | bytes | Image.Image | np.ndarray | Tensor) -> Tensor:
@@ -35,8 +28,7 @@ def to_image(source: str | Path | bytes | Image.Image | np.ndarray | Tensor) -> 
     if isinstance(source, str | Path | bytes):
         return load_image(source)
     if isinstance(source, Image.Image):
-        with _decoding("PIL image"):
-            return _to_tensor(ImageOps.exif_transpose(source))
+        return from_pillow(source)
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Tensor):
@@ -89,67 +81,37 @@ def _require_unit_range(values: Tensor) -> Tensor:
 
 
 def load_image(source: str | Path | bytes) -> Tensor:
-    """The image in a file, or in its encoded bytes, as a 3×H×W float32 tensor of RGB values in [0, 1].
+    """Load an image file, or decode its bytes, to a 3×H×W float32 tensor of RGB values in [0, 1].
 
-    Upright by its EXIF orientation, transparency on white, of an animation the first frame. Grey images of more than
-    8 bits keep their precision: integers reach up to 65535, floating-point values up to 1, or to their own maximum
-    where that is larger.
+    The EXIF orientation is applied, transparency is laid on white, and an animation gives its first frame. Grey images
+    of more than 8 bits keep their precision: integers are scaled by the range of their format (0 to 65535 where it does
+    not declare one), floating-point values from [0, 1], or from [0, maximum] where they exceed 1.
 
     Raises:
-        ImageError: the file cannot be read, or it is not an image that can be decoded.
+        ImageError: the file cannot be read, or is no image that can be decoded; see `decode` for the largest sizes.
     """
-    name = "image" if isinstance(source, bytes) else str(source)
+    if isinstance(source, bytes):
+        return decode(source, "image")
+    require_image_paths([source])
     try:
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        data = Path(source).read_bytes()
     except OSError as error:
-        raise ImageError(f"cannot read {name}: {error.strerror}") from error
-    if not data:
-        raise ImageError(f"cannot read {name}: the file is empty")
-    with _decoding(name), Image.open(BytesIO(data)) as image:
-        return _to_tensor(ImageOps.exif_transpose(image))
-
-
-@contextmanager
-def _decoding(name: str) -> Iterator[None]:
-    """Turn whatever Pillow raises on damaged data into an ImageError, and silence its warnings."""
-    try:
-        # Pillow warns of large images and of damaged metadata; the pixels are good all the same.
-        with warnings.catch_warnings(action="ignore"):
-            yield
-    except UnidentifiedImageError as error:
-        raise ImageError(f"cannot read {name}: not an image of a known format") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"cannot read {name}: {error}") from error
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise nearly anything
-        raise ImageError(f"cannot read {name}: damaged or unsupported image: {error!r}") from error
-
-
-def _to_tensor(image: Image.Image) -> Tensor:
-    """A Pillow image of any mode as a 3×H×W tensor in [0, 1]."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):  # Pillow's `convert` would clip these to 255
-        grey = torch.from_numpy(np.array(image, dtype=np.float32)).nan_to_num(0.0, 0.0, 0.0)
-        full_scale = 1.0 if image.mode == "F" else 65535.0
-        return (grey / max(full_scale, grey.max().item())).clamp(min=0).expand(3, -1, -1).contiguous()
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous().float() / 255
+        raise ImageError(f"cannot read {source}: {error.strerror}") from error
+    return decode(data, str(source))
 
 
 def to_pillow(image: Tensor) -> Image.Image:
-    """A 3×H×W tensor in [0, 1] as an 8-bit RGB image."""
+    """Convert a 3×H×W tensor in [0, 1] to an 8-bit RGB image."""
     return Image.fromarray(image.float().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy(force=True))
 
 
 def round_to_8_bits(images: Tensor) -> Tensor:
-    """Images as they would come back from a PNG: clamped to [0, 1], rounded to multiples of 1/255, float32."""
+    """Quantise as saving to PNG does: clamp to [0, 1] and round to multiples of 1/255, in float32."""
     return images.float().clamp(0, 1).mul(255).round() / 255
 
 
 def resize_shorter_side(image: Tensor, size: int) -> Tensor:
-    """Shrink a 3×H×W image, antialiased, until its shorter side is `size` pixels; a smaller image stays as it is."""
+    """Shrink a 3×H×W image, antialiased, to a shorter side of `size` pixels; smaller images are returned unchanged."""
     height, width = image.shape[1:]
     shorter = min(height, width)
     if shorter <= size:
@@ -159,7 +121,7 @@ def resize_shorter_side(image: Tensor, size: int) -> Tensor:
 
 
 def save_png(image: Tensor, path: Path) -> None:
-    """Write a 3×H×W image in [0, 1] as an 8-bit PNG: whole, or not at all.
+    """Write a 3×H×W image in [0, 1] atomically as an 8-bit PNG.
 
     Raises:
         OutputError: the file cannot be written.
@@ -169,33 +131,7 @@ def save_png(image: Tensor, path: Path) -> None:
     atomic_write(path, encoded.getvalue())
 
 
-def find_images(path: Path) -> list[Path]:
-    """The images in the folder `path` and below it, sorted; or `path` itself where it is no folder.
-
-    A file is taken whatever its name and even where there is none, so that `load_image` says what is wrong with it.
-    In a folder only the names with one of `IMAGE_SUFFIXES` count, and hidden files and folders do not.
-
-    Raises:
-        ImageError: the folder cannot be read, or there is no image in it.
-    """
-    if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where the parent may not be searched)
-        return [path]
-
-    def refuse(error: OSError) -> None:
-        raise ImageError(f"cannot read folder {error.filename}: {error.strerror}") from error
-
-    images: list[Path] = []
-    for parent, subfolders, names in os.walk(path, onerror=refuse):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        images += [
-            Path(parent, name) for name in names if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES)
-        ]
-    if not images:
-        raise ImageError(f"no image in folder {path}: looked for {', '.join(IMAGE_SUFFIXES)}")
-    return sorted(images)
-
-
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """`images`, N×3×H×W, with the last row and column repeated until both sides are multiples of `multiple`."""
+    """Pad N×3×H×W to multiples of `multiple` by repeating the last row and column."""
     height, width = images.shape[-2:]
     return F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")

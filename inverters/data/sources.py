@@ -1,5 +1,6 @@
 """Where photographs come from: files, folders, parquet, webdataset and the hub, as rows of a Hugging Face data set."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -10,12 +11,15 @@ import datasets
 import fsspec  # type: ignore[import-untyped]
 from torch import Tensor
 
-from inverters.data.images import IMAGE_SUFFIXES, find_images, load_image
+from inverters.data.images import load_image
+from inverters.data.paths import find_images, image_suffixes
 from inverters.errors import DataError, ImageError, InverterError, first_line
+from inverters.files import nearest_path, no_such_path
 
 IMAGE = "image"  # the column of the rows that `open_images` returns
 BUILDERS = {".parquet": "parquet", ".tar": "webdataset"}
 PACKAGE = "package:"
+SIMILAR = 0.8  # similarity to a local path, as `difflib` has it, from which a name is not looked up on the hub
 
 
 def open_images(
@@ -90,30 +94,33 @@ def readable(source: str) -> Iterator[None]:
 
 
 def local_files(source: str) -> list[Path]:
-    """The files that `source` stands for; none if it looks like a hub id.
+    """The files that `source` stands for; none for a hub id.
 
     Raises:
-        DataError: it is local, and nothing is there.
+        DataError: it is local, or resembles a local path, and does not exist.
     """
-    path = Path(source).expanduser()
-    if source.startswith(PACKAGE):
-        path = _inside_package(source)
-    if path.exists():
+    path = _inside_package(source) if source.startswith(PACKAGE) else Path(source).expanduser()
+    if os.path.exists(path):  # noqa: PTH110 (Path.exists raises where a name is too long)
         return _files_at(path)
     if any(character in source for character in "*?["):
-        matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-        found = sorted(match for match in matches if not match.name.startswith("."))
+        try:
+            matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+            found = sorted(match for match in matches if not match.name.startswith("."))
+        except (OSError, ValueError) as error:  # such as "a**", or a name that is too long
+            raise DataError(f"cannot look for {source}: {error}") from None
         if not found:
             raise DataError(f"no file matches {source}")
         return [file for match in found for file in _files_at(match)]
-    is_file = path.suffix.lower() in (*BUILDERS, *IMAGE_SUFFIXES)
+    is_file = path.suffix.lower() in (*BUILDERS, *image_suffixes())
     if is_file or source.count("/") > 1 or source.startswith((".", "/", "~", PACKAGE)):
-        raise DataError(f"no such file or folder: {source}")
+        raise DataError(no_such_path(source))
+    if near := nearest_path(path, SIMILAR):  # the hub client retries an unknown id for half a minute
+        raise DataError(f"no such file or folder: {source}. Did you mean {near}?")
     return []
 
 
 def _files_at(path: Path) -> list[Path]:
-    """`path`, or what lies in this folder and below it: its data files of one kind, else its images."""
+    """`path` itself, or where it is a folder the data files of one kind in it and its subfolders, else its images."""
     if not path.is_dir():
         return [path]
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in BUILDERS and file.is_file())

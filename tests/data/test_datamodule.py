@@ -376,7 +376,7 @@ MISTAKES: dict[str, tuple[Make, str]] = {
     "missing file": (lambda tmp: [tmp / "none.png"], r"no such file or folder: .*none\.png"),
     "missing folder": (lambda tmp: [tmp / "none"], r"no such file or folder: .*none"),
     "missing relative file": (lambda _: ["none.parquet"], r"no such file or folder: none\.parquet"),
-    "empty folder": (lambda tmp: [tmp], r"no image in folder "),
+    "empty folder": (lambda tmp: [tmp], r"no images in folder "),
     "no match": (lambda tmp: [tmp / "*.parquet"], r"no file matches .*\*\.parquet"),
     "no such package": (lambda _: ["package:nosuch/a.png"], r"package:nosuch/a\.png: the Python package 'nosuch'"),
     "no such subpackage": (lambda _: ["package:nosuch.sub/a.png"], r"the Python package 'nosuch\.sub'"),

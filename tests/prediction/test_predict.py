@@ -126,8 +126,8 @@ def test_a_bad_file_is_named_and_the_rest_is_done(invert: Run, options: list[str
     problems = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(problems) == 3
     assert any("bad.png" in line for line in problems)
-    assert any("missing.png" in line and "No such file" in line for line in problems)
-    assert any("no image in folder" in line for line in problems)
+    assert any("missing.png" in line and "no such file" in line for line in problems)
+    assert any("no images in folder" in line for line in problems)
     assert (tmp_path / "out" / "good" / "depth.png").exists()
     assert "good" in out
 

@@ -1,0 +1,65 @@
+"""Paths of images: checking those that a user names, and finding the images in a folder; imports no torch."""
+
+import os
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from PIL import Image
+
+from inverters.errors import ImageError
+from inverters.files import no_such_path
+
+# Video, vector graphics, icons, brushes, and formats that Pillow identifies but cannot decode by itself.
+NO_PHOTOGRAPHS = {
+    *("BUFR", "CUR", "EPS", "FLI", "GBR", "GRIB", "HDF5", "ICNS", "ICO", "IPTC", "MPEG", "WMF", "XBM", "XPM")
+}
+
+
+@cache
+def image_suffixes() -> tuple[str, ...]:
+    """The suffixes of image files: `.jpg`, `.png`, … for every format of photographs that Pillow decodes."""
+    formats = Image.registered_extensions()  # imports all of Pillow's plugins
+    return tuple(sorted(suffix for suffix, name in formats.items() if name in Image.OPEN.keys() - NO_PHOTOGRAPHS))
+
+
+def require_image_paths(paths: Iterable[str | Path]) -> None:
+    """Check that each of `paths` exists, which is quick and can precede the loading of a network.
+
+    Raises:
+        ImageError: some do not, or are URLs or `-`; a line for each, with the nearest existing path.
+    """
+    mistakes = []
+    for path in map(str, paths):
+        if "://" in path or path.startswith(("http:/", "https:/")):  # pathlib joins repeated slashes
+            mistakes.append(f"cannot read {path}: URLs are not supported; download the file and name it")
+        elif path == "-":
+            mistakes.append("cannot read -: standard input is not supported; name a file")
+        elif not os.path.exists(path):  # noqa: PTH110 (Path.exists raises where a name is too long)
+            mistakes.append(no_such_path(path))
+    if mistakes:
+        raise ImageError("\n".join(mistakes))
+
+
+def find_images(path: Path) -> list[Path]:
+    """The images in the folder `path` and its subfolders, sorted; a `path` that is no folder is returned as it is.
+
+    In folders, images are recognised by `image_suffixes`, and hidden files and folders are skipped.
+
+    Raises:
+        ImageError: the folder cannot be read, or has no images.
+    """
+    if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where the parent may not be searched)
+        return [path]
+
+    def refuse(error: OSError) -> None:
+        raise ImageError(f"cannot read folder {error.filename}: {error.strerror}") from error
+
+    images: list[Path] = []
+    for parent, subfolders, names in os.walk(path, onerror=refuse):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        visible = [name for name in names if not name.startswith(".")]
+        images += [Path(parent, name) for name in visible if name.lower().endswith(image_suffixes())]
+    if not images:
+        raise ImageError(f"no images in folder {path}: none of its files has a suffix such as .jpg, .png or .tif")
+    return sorted(images)
