@@ -16,17 +16,23 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/prediction.py
 	$(BIN)/python benchmarks/training.py --data "$${DATA:-$$(dirname "$(PHOTOGRAPH)")}"
 
-test: .venv/installed
+test: .venv/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest
 
-test-slurm: .venv/installed
+test-slurm: .venv/installed-dev
 	apt-get install --yes --no-install-recommends munge slurmctld slurmd slurm-client
 	$(BIN)/pytest -m slurm
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable ".[dev]"
+	$(BIN)/pip install --quiet --editable .
 	touch $@
+
+.venv/installed-dev: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch .venv/installed $@
