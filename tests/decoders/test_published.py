@@ -143,10 +143,10 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError) as error:
         make_folder(tmp_path / "file" / "folder")
-    assert message(error) == f"cannot make the folder {tmp_path / 'file' / 'folder'}: Not a directory"
+    assert message(error) == f"cannot create the folder {tmp_path / 'file' / 'folder'}: Not a directory"
     with pytest.raises(OutputError) as error:
         make_folder(tmp_path / "file")
-    assert message(error) == f"cannot make the folder {tmp_path / 'file'}: File exists"
+    assert message(error) == f"cannot create the folder {tmp_path / 'file'}: File exists"
     with pytest.raises(OutputError) as error:
         atomic_write(tmp_path / "none" / "file", "")
     assert message(error) == f"cannot write {tmp_path / 'none' / 'file'}: No such file or directory"
@@ -211,7 +211,7 @@ def test_publishing_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "vgg19-random").touch()
     with pytest.raises(OutputError) as error:
         publish_decoder(tiny_decoder("relu1_1"), card(), tmp_path)
-    assert message(error).startswith(f"cannot make the folder {tmp_path / 'vgg19-random' / 'relu1_1'}: ")
+    assert message(error).startswith(f"cannot create the folder {tmp_path / 'vgg19-random' / 'relu1_1'}: ")
 
 
 # Finding

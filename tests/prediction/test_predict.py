@@ -136,7 +136,7 @@ def test_an_output_folder_that_is_a_file(invert: Run, options: list[str], tmp_pa
     (tmp_path / "out").write_text("in the way")
     status, _, err = invert("predict", photograph(tmp_path / "photo.png"), *options)
     assert status == 1
-    assert err == f"error: cannot make the folder {tmp_path / 'out'}: File exists\n"
+    assert err == f"error: cannot create the folder {tmp_path / 'out'}: File exists\n"
 
 
 def test_exact_reconstruction_is_null_in_json(
