@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -72,6 +73,13 @@ def photograph(tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny_checkpoints(tmp_path: Path) -> Path:
     return publish_tiny(tmp_path / "tiny-checkpoints")
+
+
+@pytest.fixture
+def datasets_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `datasets` cache below `tmp_path`, and end its streams without delay."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)  # 10 s at the end of every stream
 
 
 # --- tiny training runs ---

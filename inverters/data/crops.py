@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Sampler
 
 from inverters.data.images import resize_shorter_side
-from inverters.data.sources import read_image, readable
+from inverters.data.sources import read_image, read_rows
 from inverters.errors import DataError, ImageError
 
 MOST_WORKERS = 1024
@@ -119,7 +119,7 @@ class StreamedCrops(IterableDataset[Tensor]):
         row_number, replaced, unreadable, found = 0, 0, 0, done > 0
         for epoch in count():
             before = row_number
-            for row_number, row in enumerate(self._read(self._epoch(epoch)), start=before + 1):
+            for row_number, row in enumerate(read_rows(self._epoch(epoch), self.source), start=before + 1):
                 if row_number <= done:
                     continue
                 try:
@@ -139,15 +139,6 @@ class StreamedCrops(IterableDataset[Tensor]):
                 raise DataError(f"none of the {int(self.unreadable.sum())} images in {self.source} can be read")
             if row_number == before:
                 return  # there are fewer shards than workers
-
-    def _read(self, rows: datasets.IterableDataset) -> Iterator[dict[str, Any]]:
-        iterator = iter(rows)
-        while True:
-            with readable(self.source):
-                row = next(iterator, None)
-            if row is None:
-                return
-            yield row
 
 
 class WholeImages(Dataset[Tensor]):

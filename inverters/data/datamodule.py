@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-import datasets
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from inverters.data.crops import RandomCrop, ShuffledDraws, StreamedCrops, TrainingCrops, WholeImages
-from inverters.data.sources import local_files, open_images, readable
+from inverters.data.sources import is_hub_id, open_images, read_rows
 from inverters.data.workers import ignore_group_signals
 from inverters.errors import DataError
 
@@ -75,12 +74,11 @@ class ImageDataModule(pl.LightningDataModule):
         train_split, validation_split = self.splits
         source, validation_source = ", ".join(self.sources), ", ".join(self.validation_sources)
         train = open_images(self.sources, train_split, self.image_column, self.streaming)
-        # Opened by index, a set of the hub is downloaded with all of its splits.
-        from_hub = not any(map(local_files, self.validation_sources))
-        rows = open_images(self.validation_sources, validation_split, self.image_column, self.streaming and from_hub)
-        if isinstance(rows, datasets.IterableDataset):
-            with readable(validation_source):
-                rows = list(islice(rows, self.validation_limit))
+        # Opened by index, a data set of the hub is downloaded with all of its splits.
+        stream = self.streaming and all(map(is_hub_id, self.validation_sources))
+        rows = open_images(self.validation_sources, validation_split, self.image_column, stream)
+        if stream:
+            rows = list(islice(read_rows(rows, validation_source), self.validation_limit))
         self.validation = WholeImages(rows, self.validation_limit, self.resize)
         if not any(len(self.validation[index]) for index in range(len(self.validation))):
             raise DataError(f"none of the {len(self.validation)} images in {validation_source} can be read")

@@ -75,6 +75,21 @@ def read_image(row: Mapping[str, Any]) -> Tensor:
         raise ImageError(f"cannot read {cell['path']}: {error}") from error
 
 
+def read_rows(rows: datasets.IterableDataset | datasets.Dataset, source: str) -> Iterator[dict[str, Any]]:
+    """Iterate over `rows`, which come from `source`.
+
+    Raises:
+        DataError: `source` cannot be read.
+    """
+    iterator = iter(rows)
+    while True:
+        with readable(source):
+            row = next(iterator, None)
+        if row is None:
+            return
+        yield row
+
+
 @contextmanager
 def readable(source: str) -> Iterator[None]:
     """Turn what `datasets` raises on a damaged or vanished file into one line.
@@ -91,6 +106,11 @@ def readable(source: str) -> Iterator[None]:
         while isinstance(reason, datasets.exceptions.DatasetGenerationError) and reason.__cause__:
             reason = reason.__cause__  # the wrapper itself says nothing
         raise DataError(f"cannot read {source}: {first_line(reason)}") from None
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether `source` names a data set of the hub; raises what `local_files` does."""
+    return not local_files(source)
 
 
 def local_files(source: str) -> list[Path]:

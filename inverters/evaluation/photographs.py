@@ -1,4 +1,4 @@
-"""The photographs that an evaluation takes: centre squares of one size, held in memory."""
+"""The photographs of an evaluation: centre squares of one size, held in memory."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,12 +8,18 @@ from typing import NamedTuple
 from torch import Tensor
 
 from inverters.data.images import resize_shorter_side, round_to_8_bits
-from inverters.data.sources import IMAGE, open_images, read_image
+from inverters.data.sources import IMAGE, is_hub_id, open_images, read_image, read_rows
 from inverters.errors import DataError, ImageError
 
 
 class Photograph(NamedTuple):
-    """A row of the data set, a name for people, and 3×S×S pixels in [0, 1], of 8 bits each."""
+    """An 8-bit photograph.
+
+    Attributes:
+        row: its number in the data set.
+        name: its file name, or its row where it has none.
+        pixels: 3×S×S in [0, 1].
+    """
 
     row: int
     name: str
@@ -23,19 +29,21 @@ class Photograph(NamedTuple):
 def load_photographs(
     data: str, split: str, column: str, size: int, limit: int | None
 ) -> tuple[list[Photograph], list[str]]:
-    """The first `limit` images of `data` that can be used, and what is wrong with those passed over on the way.
+    """Load the first `limit` usable images of `data`, or all of them.
 
-    The shorter side is shrunk to `size` pixels and the centre square cut out. An image that is smaller or that cannot
-    be read is passed over.
+    The shorter side is shrunk to `size` pixels and the centre square cut out. Images that are smaller or unreadable are
+    skipped. With a limit, a data set of the hub is streamed, so that only the needed rows are downloaded.
+
+    Returns:
+        The photographs, and for each image that was skipped a line with the reason.
 
     Raises:
-        DataError: there is no such data, or no image in it can be used.
+        DataError: `data` does not exist, or none of its images can be used.
     """
     found: list[Photograph] = []
     skipped = []
-    for number, row in enumerate(open_images([data], split, column)):
-        if len(found) == limit:
-            break
+    rows = open_images([data], split, column, streaming=limit is not None and is_hub_id(data))
+    for number, row in enumerate(read_rows(rows, data)):
         path = (row[IMAGE] or {}).get("path")
         name = Path(path).name if path else f"row {number}"
         try:
@@ -49,13 +57,15 @@ def load_photographs(
             continue
         top, left = (height - size) // 2, (width - size) // 2
         found.append(Photograph(number, name, round_to_8_bits(image[:, top : top + size, left : left + size])))
+        if len(found) == limit:
+            break
     if not found:
-        raise DataError(f"no image of {data} can be used. {skipped[0]}" if skipped else f"there is no image in {data}")
+        raise DataError(f"no image of {data} can be used. {skipped[0]}" if skipped else f"{data} has no images")
     return found, skipped
 
 
 def digest(photographs: Sequence[Photograph]) -> str:
-    """SHA-256 over the pixels."""
+    """Return the SHA-256 of all pixels."""
     sha256 = hashlib.sha256()
     for photograph in photographs:
         sha256.update(photograph.pixels.numpy().data)

@@ -1,8 +1,12 @@
-"""Images to encode, which several of these tests need."""
+"""Images in memory, and files and data sets of images, which several of these tests need."""
 
+import io
+import tarfile
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 from PIL import Image
 from torch import Tensor
@@ -25,3 +29,39 @@ def photograph(height: int = 24, width: int = 32) -> Image.Image:
 
 def pixel(image: Tensor, row: int, column: int) -> tuple[int, ...]:
     return tuple(image[:, row, column].mul(255).round().int().tolist())
+
+
+def encoded(value: int | np.ndarray, size: tuple[int, int] = (40, 36)) -> bytes:
+    """A PNG, by default of one grey that tells it from the others."""
+    pixels = np.full((*size, 3), value, np.uint8) if isinstance(value, int) else value
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def greys(folder: Path, count: int, first: int = 1) -> Path:
+    """A folder of images whose grey values are first, first + 1, …"""
+    folder.mkdir(parents=True, exist_ok=True)
+    for value in range(first, first + count):
+        (folder / f"{value:03}.png").write_bytes(encoded(value))
+    return folder
+
+
+def parquet(path: Path, cells: list[bytes | None]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = datasets.Dataset.from_dict(
+        {"photo": [cell and {"bytes": cell, "path": None} for cell in cells], "label": list(range(len(cells)))},
+        features=datasets.Features({"photo": datasets.Image(), "label": datasets.Value("int64")}),
+    )
+    rows.to_parquet(str(path))
+    return path
+
+
+def tar(path: Path, values: list[int]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for value in values:
+            entry = tarfile.TarInfo(f"{value}.png")
+            content = encoded(value)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return path

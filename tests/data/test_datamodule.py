@@ -1,9 +1,5 @@
-import io
 import itertools
-import tarfile
-import zipfile
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,34 +8,13 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from image_files import encoded, greys, parquet
 
 from inverters.data.crops import RandomCrop, ShuffledDraws
 from inverters.data.datamodule import ImageDataModule
-from inverters.data.sources import open_images, read_image
-from inverters.errors import DataError, ImageError
+from inverters.errors import DataError
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)  # 10 s at the end of every stream
-
-
-def encoded(value: int | np.ndarray, size: tuple[int, int] = (40, 36)) -> bytes:
-    """A PNG, by default of one grey that tells it from the others."""
-    pixels = np.full((*size, 3), value, np.uint8) if isinstance(value, int) else value
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def greys(folder: Path, count: int, first: int = 1) -> Path:
-    """A folder of images whose grey values are first, first + 1, …"""
-    folder.mkdir(parents=True, exist_ok=True)
-    for value in range(first, first + count):
-        (folder / f"{value:03}.png").write_bytes(encoded(value))
-    return folder
+pytestmark = pytest.mark.usefixtures("datasets_cache")
 
 
 def noise(folder: Path, count: int) -> Path:
@@ -48,26 +23,6 @@ def noise(folder: Path, count: int) -> Path:
     for number in range(count):
         (folder / f"{number}.png").write_bytes(encoded(random.integers(0, 256, (40, 36, 3), dtype=np.uint8)))
     return folder
-
-
-def parquet(path: Path, cells: list[bytes | None]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = datasets.Dataset.from_dict(
-        {"photo": [cell and {"bytes": cell, "path": None} for cell in cells], "label": list(range(len(cells)))},
-        features=datasets.Features({"photo": datasets.Image(), "label": datasets.Value("int64")}),
-    )
-    rows.to_parquet(str(path))
-    return path
-
-
-def tar(path: Path, values: list[int]) -> Path:
-    with tarfile.open(path, "w") as archive:
-        for value in values:
-            entry = tarfile.TarInfo(f"{value}.png")
-            content = encoded(value)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return path
 
 
 def module(train: Path, validation: Path | None = None, steps: int = 6, **settings: Any) -> ImageDataModule:
@@ -255,21 +210,6 @@ def test_a_set_without_a_readable_image_is_an_error(tmp_path: Path, workers: int
         module(greys(tmp_path / "other", 1), folder)
 
 
-@pytest.mark.parametrize("cell", [None, {"bytes": None, "path": None}, {"bytes": b"", "path": "a.png"}])
-def test_a_cell_without_an_image(cell: dict[str, Any] | None) -> None:
-    with pytest.raises(ImageError):
-        read_image({"image": cell})
-
-
-def test_an_image_inside_an_archive_is_read(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
-        archive.writestr("a.png", encoded(9))
-    url = f"zip://{{}}::file://{tmp_path / 'photos.zip'}"
-    assert read_image({"image": {"bytes": None, "path": url.format("a.png")}}).mul(255).unique().tolist() == [9]
-    with pytest.raises(ImageError, match=r"b\.png"):
-        read_image({"image": {"bytes": None, "path": url.format("b.png")}})
-
-
 # --- validation ---
 
 
@@ -310,125 +250,12 @@ def test_validation_on_the_hub_is_streamed_with_the_rest(monkeypatch: pytest.Mon
     assert max(read) <= 4
 
 
-# --- sources ---
-
-
-def opened(sources: list[str | Path], streaming: bool, column: str = "image") -> list[int]:
-    """The grey values of the images that `open_images` finds."""
-    rows = open_images([str(source) for source in sources], "train", column, streaming)
-    assert rows.column_names == ["image"]
-    return sorted(int(read_image(row)[0, 0, 0] * 255 + 0.5) for row in rows)
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-def test_image_files(tmp_path: Path, streaming: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = greys(tmp_path / "photos", 2)
-    greys(folder / "more" / "deep", 1, first=3)
-    greys(folder / ".hidden", 1, first=4)
-    (folder / "._001.png").write_bytes(b"a Mac's")
-    (folder / "notes.txt").write_text("no image")
-    (folder / "UPPER.PNG").write_bytes(encoded(5))
-    greys(tmp_path / "odd [1]", 1, first=6)
-    assert opened([folder], streaming) == [1, 2, 3, 5]
-    assert opened([folder / "001.png", folder / "more"], streaming) == [1, 3]
-    assert opened([folder / "0*.png"], streaming) == [1, 2]
-    assert opened([folder / "*.png"], streaming) == [1, 2]
-    assert opened([folder / "**" / "*.png"], streaming) == [1, 2, 3, 4]
-    assert opened([tmp_path / "ph*"], streaming) == [1, 2, 3, 5]
-    assert opened([tmp_path / "odd [1]"], streaming) == [6]
-    monkeypatch.chdir(tmp_path)
-    assert opened(["photos/00?.png"], streaming, column="photo") == [1, 2]
-    assert opened(["photos"], streaming) == [1, 2, 3, 5]
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-def test_parquet(tmp_path: Path, streaming: bool) -> None:
-    first = parquet(tmp_path / "shards" / "a.parquet", [encoded(1), encoded(2)])
-    parquet(tmp_path / "shards" / "b.parquet", [encoded(3)])
-    parquet(tmp_path / "shards" / ".hidden.parquet", [encoded(4)])
-    assert opened([first], streaming, "photo") == [1, 2]
-    assert opened([tmp_path / "shards"], streaming, "photo") == [1, 2, 3]
-    assert opened([tmp_path / "shards" / "*.parquet"], streaming, "photo") == [1, 2, 3]
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-def test_webdataset(tmp_path: Path, streaming: bool) -> None:
-    first, second = tar(tmp_path / "0.tar", [1, 2]), tar(tmp_path / "1.tar", [3])
-    assert opened([first], streaming, "png") == [1, 2]
-    assert opened([first, second], streaming, "png") == [1, 2, 3]
-
-
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_row_without_an_image_is_unreadable(tmp_path: Path, streaming: bool) -> None:
     path = parquet(tmp_path / "a.parquet", [encoded(1), None, encoded(2)])
     data = module(path, image_column="photo", streaming=streaming)
     assert set(values_of(list(itertools.islice(data.train_dataloader(), 6)))) == {1, 2}
     assert data.train.unreadable.sum() == 1
-
-
-def test_what_ships_inside_a_package() -> None:
-    rows = open_images(["package:skimage/data/astronaut.png"], "train", "image")
-    assert read_image(rows[0]).shape == (3, 512, 512)
-
-
-Make = Callable[[Path], list[str | Path]]
-MISTAKES: dict[str, tuple[Make, str]] = {
-    "missing file": (lambda tmp: [tmp / "none.png"], r"no such file or folder: .*none\.png"),
-    "missing folder": (lambda tmp: [tmp / "none"], r"no such file or folder: .*none"),
-    "missing relative file": (lambda _: ["none.parquet"], r"no such file or folder: none\.parquet"),
-    "empty folder": (lambda tmp: [tmp], r"no images in folder "),
-    "no match": (lambda tmp: [tmp / "*.parquet"], r"no file matches .*\*\.parquet"),
-    "no such package": (lambda _: ["package:nosuch/a.png"], r"package:nosuch/a\.png: the Python package 'nosuch'"),
-    "no such subpackage": (lambda _: ["package:nosuch.sub/a.png"], r"the Python package 'nosuch\.sub'"),
-    "no package": (lambda _: ["package:/a.png"], r"the Python package ''"),
-    "a module, no package": (lambda _: ["package:typing_extensions/a.png"], r"package 'typing_extensions'"),
-    "not in the package": (lambda _: ["package:skimage/none"], r"no such file or folder: package:skimage/none"),
-    "mixed": (
-        lambda tmp: [greys(tmp / "p", 1), parquet(tmp / "a.parquet", [encoded(1)])],
-        r"mixes files of different kinds \(\.parquet, \.png\)",
-    ),
-    "wrong column": (
-        lambda tmp: [parquet(tmp / "a.parquet", [encoded(1)])],
-        r"a\.parquet has no column 'image'\. Valid: photo, label",
-    ),
-    "no parquet": (lambda tmp: [written(tmp / "a.parquet", b"text")], r"cannot read .*a\.parquet: \S+"),
-    "truncated parquet": (
-        lambda tmp: [written(p := parquet(tmp / "a.parquet", [encoded(1)] * 9), p.read_bytes()[:-50])],
-        r"cannot read .*a\.parquet: \S+",
-    ),
-    "empty parquet": (lambda tmp: [written(tmp / "a.parquet", b"")], r"cannot read .*a\.parquet: \S+"),
-    "no tar": (lambda tmp: [written(tmp / "a.tar", b"text")], r"cannot read .*a\.tar: \S+"),
-    "parquet without rows": (lambda tmp: [parquet(tmp / "a.parquet", [])], r"a\.parquet(:| has no column)"),
-    "hub id": (
-        lambda _: ["owner/photos"],
-        r"'owner/photos' is no local file or folder, and .*hub.* cannot be opened",
-    ),
-    "hub id with a dot": (lambda _: ["owner/photos-v1.0"], r"'owner/photos-v1\.0' is no local file"),
-    "two hub ids": (lambda _: ["photos", "more"], r"no such files: photos, more"),
-}
-
-
-def written(path: Path, content: bytes) -> Path:
-    path.write_bytes(content)
-    return path
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str, streaming: bool) -> None:
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    make, message = MISTAKES[mistake]
-    with pytest.raises(DataError, match=message) as error:
-        opened(make(tmp_path), streaming)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-def test_a_column_that_holds_no_images(tmp_path: Path, streaming: bool) -> None:
-    path = parquet(tmp_path / "a.parquet", [encoded(1)])
-    with pytest.raises(DataError, match=r"'label' of .*a\.parquet holds int64, not images"):
-        opened([path], streaming, "label")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
