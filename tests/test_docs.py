@@ -1,41 +1,69 @@
-"""Every command in the README works as it is printed."""
+"""The documentation keeps what it says: commands run, links lead somewhere, tables repeat what was measured."""
 
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Outcome
 from skimage.data import data_dir
 from typer.main import get_command
 
+from inverters.cli.layer_arguments import join_layers
 from inverters.cli.main import app
 from inverters.decoders.published import MODEL_FILE, available_decoders
-from inverters.encoders.vgg_layers import GATYS_LAYERS
-from inverters.inversion.methods import DEFAULT_METHODS
+from inverters.encoders.names import perceptual_layers
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-SHELL = [
-    line.split("  #")[0].strip()
-    for block in re.findall(r"```sh\n(.*?)```", README, re.S)
-    for line in block.splitlines()
-]
-PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
-QUICK = {  # appended to a command that would take long
-    "train": "--set trainer.steps=2 --set data.crop_size=32 --set data.batch_size=2 --set data.workers=0",
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("checkpoints/*.md"))
+}
+README = PAGES["README.md"]
+COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+QUICK = {  # appended to the README's commands
+    "predict": "--size 64",
     "optimize": "--iterations 1 --size 64",
     "evaluate": "--iterations 1 --size 64",
+    "train": "--set trainer.steps=2 --set data.crop_size=32 --set data.batch_size=2 --set data.workers=0",
+    "layers": "",
 }
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The fenced blocks of a page in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", page, re.S)
+
+
+def lines(page: str) -> list[str]:
+    """The shell commands of a page, without comments."""
+    text = "".join(blocks(page, "sh")).replace("\\\n", " ")
+    return [line.split("  #")[0].strip() for line in text.splitlines()]
+
+
+def commands(page: str) -> list[list[str]]:
+    """The arguments of every `invert` in the shell commands of a page."""
+    return [shlex.split(line.partition("invert ")[2]) for line in lines(page) if re.search(r"(^| )invert ", line)]
+
+
+def code_spans(page: str) -> list[str]:
+    """What stands between backticks in the running text of a page."""
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", page, flags=re.S))]
+
+
+def options(command: Any) -> set[str]:
+    return {"--help"} | {option for parameter in command.params for option in parameter.opts}
 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with what the README's reader has: the configurations, a photograph, and two folders of them."""
+    """A folder with what the reader has: the configurations, a photograph, and folders of them."""
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     shutil.copy(Path(data_dir) / "rocket.jpg", tmp_path / "photo.jpg")
     for name in ("photographs", "holiday"):
@@ -45,44 +73,59 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_invert_command(invert: Callable[..., Outcome], elsewhere: Path) -> None:
-    commands = [shlex.split(line)[1:] for line in SHELL if line.startswith("invert ")]
-    assert {command[0] for command in commands} == {"predict", "layers", "train", "optimize", "evaluate"}
-    for command in commands:
-        if "--refine" in command:
-            command += ["--size", "32"]
-        if command[0] == "evaluate" and "--layers" not in command:
-            command += ["--layers", "relu1_2"]
-        result = invert(*command, *QUICK.get(command[0], "").split())
-        assert result.status == 0, result.err
-    assert (elsewhere / "evaluation" / "report.md").exists()
+def test_the_commands_of_the_readme_run(invert: Callable[..., Outcome], elsewhere: Path) -> None:
+    """One after the other, as a reader would, on small images and with few steps."""
+    runnable = [arguments for arguments in commands(README) if arguments[0] in QUICK]
+    assert {"predict", "train"} <= {arguments[0] for arguments in runnable}
+    for arguments in runnable:
+        name, *rest = arguments
+        if name == "evaluate" and not {"--layers", "--layer"} & set(rest):
+            rest += ["--layers", "relu1_2"]
+        result = invert(name, *rest, *QUICK[name].split())
+        assert result.status == 0, f"invert {shlex.join(arguments)}: {result.err}"
     assert (elsewhere / "inversions" / "photo" / "depth.png").exists()
-    assert (elsewhere / "results" / "photo" / "relu4_2.png").exists()
 
 
-def test_the_commands_of_the_other_pages_exist() -> None:
-    """They need a cluster, or minutes: here only their options are parsed."""
-    pages = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
-    lines = "".join(re.findall(r"```sh\n(.*?)```", pages, re.S)).replace("\\\n", " ").splitlines()
-    commands = [shlex.split(line.partition("invert ")[2]) for line in lines if "invert " in line]
-    assert len(commands) >= 3
-    for name, *arguments in commands:
-        command = get_command(app).commands[name]  # type: ignore[attr-defined]
-        command.make_context(name, arguments)
-    scripts = [line.split()[1] for line in lines if line.startswith("python ")]
-    assert {f"benchmarks/{name}.py" for name in ("fidelity", "inversion", "prediction", "training")} == set(scripts)
-    assert all((ROOT / script).is_file() for script in scripts)
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_have_the_options_that_they_are_shown_with(page: str) -> None:
+    for name, *arguments in commands(PAGES[page]):
+        COMMANDS[name].make_context(name, join_layers(arguments))
+    for span in code_spans(PAGES[page]):
+        words = span.split()
+        if words[0] == "invert" and len(words) > 1 and not words[1].startswith("-"):
+            used = {word.partition("=")[0] for word in words[2:] if word.startswith("--")}
+            assert used <= options(COMMANDS[words[1]]), span
 
 
-@pytest.mark.parametrize("code", PYTHON)
-def test_every_python_example(code: str, elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
-    exec(code, {})
-    assert re.search(r"relu4_2: \d\d\.\d dB", capsys.readouterr().out)
+def test_options_that_the_readme_names_exist() -> None:
+    known = set().union(*map(options, COMMANDS.values())) | {"--version", "--install-completion"}
+    named = {word.partition("=")[0] for span in code_spans(README) for word in span.split() if span.startswith("--")}
+    assert {word for word in named if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_scripts_exist(page: str) -> None:
+    folder = (ROOT / page).parent
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[\w-]+)?\)", PAGES[page])
+    for link in links:
+        assert re.match(r"[a-z]+:", link) or (folder / link).exists(), link
+    for line in lines(PAGES[page]):
+        for word in re.findall(r"(?:benchmarks|configs)/[\w/.-]+", line):
+            assert (ROOT / word).exists(), line
+        if line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.M), line
+
+
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if blocks(text, "python")])
+def test_python_examples_run(page: str, elsewhere: Path) -> None:  # noqa: ARG001
+    """One after the other; each may use the names of those before it."""
+    names = {"__name__": "__main__"}
+    for code in blocks(PAGES[page], "python"):
+        exec(compile(code, page, "exec"), names)
 
 
 def test_make_demo(tmp_path: Path) -> None:
     """In a copy, beside the environment that runs this test, so that it only inverts and does not install."""
-    assert "make demo" in SHELL and "make test" in SHELL
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -94,34 +137,73 @@ def test_make_demo(tmp_path: Path) -> None:
     assert (tmp_path / "inversions" / "astronaut" / "depth.png").exists()
 
 
-def test_the_table_of_methods_is_what_the_evaluation_found() -> None:
-    summary = json.loads((ROOT / "docs" / "evaluation" / "results.json").read_text())["summary"]
-    number = r" ([\d.]+) \|"
-    rows = re.findall(rf"^\| `(\w+)` \|{number * 4} ([\d.]+) s \| ([\d.]+) s \|$", README, re.M)
-    assert [row[0] for row in rows] == list(GATYS_LAYERS)
-    for layer, *psnr, decoder, search in rows:
-        means = [summary[layer][method]["psnr"]["mean"] for method in DEFAULT_METHODS]
-        assert psnr == [f"{mean:.1f}" for mean in means]
-        assert decoder == f"{summary[layer]['decoder']['seconds']['mean']:.2f}"
-        assert search == f"{summary[layer]['lbfgs']['seconds']['mean']:.0f}"
+@pytest.mark.parametrize(("target", "installed"), [("demo", "."), ("test", '".[dev]"')])
+def test_the_demo_installs_less_than_the_tests(target: str, installed: str, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    command = ["make", "--dry-run", target]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    installs = [line for line in result.stdout.splitlines() if "pip install" in line]
+    assert [line.partition("--editable ")[2] for line in installs] == [installed]
 
 
-def test_the_table_of_sharper_decoders_is_what_their_evaluation_found() -> None:
-    summary = json.loads((ROOT / "docs" / "perceptual" / "results.json").read_text())["summary"]
-    rows = re.findall(r"^\| `(relu._2)` \| `(\w+)` \| ([\d.]+) dB \| ([\d.]+) \| ([\d.]+) \|$", README, re.M)
-    assert [row[:2] for row in rows] == [(layer, method) for layer in summary for method in ("decoder", "perceptual")]
-    for layer, method, *scores in rows:
-        found = {metric: summary[layer][method][metric]["mean"] for metric in ("psnr", "ssim", "feature_error")}
-        assert scores == [f"{found['psnr']:.1f}", f"{found['ssim']:.3f}", f"{found['feature_error']:.3f}"]
+def tables(page: str) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Every table as rows of cells by header, with the text before it; cells without formatting."""
+    for found in re.finditer(r"(?:^\|.*\|\n)+", page, re.M):
+        header, _, *rows = [
+            [re.sub(r"[`*]", "", cell).strip() for cell in row[1:-1].split("|")] for row in found[0].splitlines()
+        ]
+        yield page[: found.start()], [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def test_the_table_of_decoders_is_what_their_cards_say() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) dB \| ([\d.]+) MB \|", README, re.M)
+def rounded_like(cell: str, value: float) -> str:
+    """`value` with as many decimals as the number in the cell, and its unit."""
+    number = re.search(r"[\d,]*\d(?:\.(\d+))?", cell)
+    assert number, f"no number in {cell!r}"
+    return cell.replace(number[0], f"{value:,.{len(number[1] or '')}f}", 1)
+
+
+METRICS = {"psnr": "psnr", "ssim": "ssim", "ms-ssim": "ms_ssim", "feature error": "feature_error", "seconds": "seconds"}
+
+
+def measured(row: dict[str, str], header: str, summary: dict[str, Any]) -> float | None:
+    """What an evaluation found for a cell: a metric of the row's method, or the PSNR or the time of a column's."""
+    found = summary.get(row["layer"], {})
+    if header.lower() in METRICS and row.get("method", "decoder") in found:
+        return found[row.get("method", "decoder")][METRICS[header.lower()]]["mean"]
+    method, takes, _ = header.partition(" takes")
+    return found[method]["seconds" if takes else "psnr"]["mean"] if method in found else None
+
+
+def test_tables_of_results_repeat_their_evaluation() -> None:
+    """A table with a column `layer` belongs to the evaluation under `docs/` that was last named before it."""
+    checked = 0
+    for before, rows in tables(README):
+        named = [name for name in re.findall(r"docs/(\w+)", before) if (ROOT / "docs" / name / "results.json").exists()]
+        if not named or "layer" not in rows[0] or "size" in rows[0]:
+            continue
+        summary = json.loads((ROOT / "docs" / named[-1] / "results.json").read_text())["summary"]
+        for row in rows:
+            for header, cell in row.items():
+                if (value := measured(row, header, summary)) is not None:
+                    assert cell == rounded_like(cell, value), f"{row['layer']}, {header}, docs/{named[-1]}"
+                    checked += 1
+    assert checked > 0
+
+
+def test_tables_of_decoders_repeat_their_cards() -> None:
+    """These have the columns `layer`, `PSNR` and `size`, and a row for each decoder."""
     cards = available_decoders(ROOT / "checkpoints")
-    sizes = {layer: (ROOT / "checkpoints" / "vgg19-original" / layer / MODEL_FILE).stat().st_size for layer in cards}
-    assert rows == [
-        (layer, f"{card.metrics['psnr']:.1f}", f"{sizes[layer] / 1e6:.1f}") for layer, card in cards.items()
-    ]
+    for page in ("README.md", *(page for page in PAGES if page.startswith("docs/"))):
+        for _, rows in tables(PAGES[page]):
+            if not {"layer", "PSNR", "size"} <= rows[0].keys():
+                continue
+            assert [row["layer"] for row in rows] == list(cards)
+            for row in rows:
+                file = ROOT / "checkpoints" / "vgg19-original" / row["layer"] / MODEL_FILE
+                assert row["PSNR"] == rounded_like(row["PSNR"], cards[row["layer"]].metrics["psnr"])
+                assert row["size"] == rounded_like(row["size"], file.stat().st_size / 1e6)
 
 
 def test_what_is_shipped_is_worth_its_download() -> None:
@@ -129,7 +211,7 @@ def test_what_is_shipped_is_worth_its_download() -> None:
         f"relu{block}_{i}" for block in range(1, 6) for i in (1, 2)
     ]
     assert list(available_decoders(ROOT / "checkpoints", objective="perceptual")) == ["relu4_2", "relu5_2"]
-    assert list(available_decoders(ROOT / "checkpoints", objective="linear")) == list(GATYS_LAYERS)
+    assert list(available_decoders(ROOT / "checkpoints", objective="linear")) == list(perceptual_layers("vgg19"))
     sizes = {path: path.stat().st_size for path in (ROOT / "checkpoints").rglob("*.*")}
     assert sum(sizes.values()) < 80e6
     assert max(size for path, size in sizes.items() if path.name == MODEL_FILE) < 16e6
