@@ -1,4 +1,4 @@
-"""Data sets of crops and of whole images, over the rows that Hugging Face `datasets` reads."""
+"""Data sets of random crops and of whole images, on top of the rows from `open_images`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from inverters.data.images import resize_shorter_side
 from inverters.data.sources import read_image, read_rows
 from inverters.errors import DataError, ImageError
 
-MOST_WORKERS = 1024
+MAX_WORKERS = 1024
 
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """A random square of `size` pixels, flipped half of the time; a smaller image is enlarged to fit.
+    """Random square crops with random horizontal flips.
 
     Attributes:
-        size: of the square's sides.
-        resize: pixels of the shorter side to which larger images are shrunk first; None leaves them as they are.
-        seed: of crops and flips.
+        size: side of the crops in pixels; smaller images are enlarged to it.
+        resize: shorter side in pixels to which larger images are shrunk before cropping; None keeps their size.
+        seed: of positions and flips.
     """
 
     size: int
@@ -34,7 +34,7 @@ class RandomCrop:
     seed: int
 
     def __call__(self, image: Tensor, sample: int) -> Tensor:
-        """Crop a 3×H×W image; number `sample` of a run is always cropped in the same way."""
+        """Crop a 3×H×W image; position and flip depend on the seed and the number `sample` only."""
         if self.resize:
             image = resize_shorter_side(image, self.resize)
         size = self.size
@@ -49,7 +49,10 @@ class RandomCrop:
 
 
 class TrainingCrops(Dataset[Tensor]):
-    """Random crops, by (sample number, index). An unreadable image is replaced by the next readable one."""
+    """Random crops, indexed by (sample, row) as `ShuffledDraws` yields them.
+
+    An unreadable image is replaced by the next readable one.
+    """
 
     def __init__(self, rows: datasets.Dataset, source: str, crop: RandomCrop) -> None:
         self.rows, self.source, self.crop = rows, source, crop
@@ -59,8 +62,8 @@ class TrainingCrops(Dataset[Tensor]):
         return len(self.rows)
 
     def __getitem__(self, draw: tuple[int, int]) -> Tensor:
-        sample, index = draw
-        for candidate in chain(range(index, len(self)), range(index)):
+        sample, row = draw
+        for candidate in chain(range(row, len(self)), range(row)):
             try:
                 image = read_image(self.rows[candidate])
             except ImageError:
@@ -71,9 +74,18 @@ class TrainingCrops(Dataset[Tensor]):
 
 
 class StreamedCrops(IterableDataset[Tensor]):
-    """Random crops from a stream, which starts over when it ends. An unreadable image is replaced by the next readable.
+    """Random crops from a stream, epoch after epoch.
 
-    So every row makes one crop, and where a run goes on, rows are passed over without being decoded.
+    An unreadable image is replaced by the next readable one. Every row thus gives one crop, and a resumed run can skip
+    rows without decoding them.
+
+    Args:
+        rows: from `open_images`.
+        source: what error messages call them.
+        crop: makes the crops.
+        batch_size: of the loader.
+        workers: of the loader.
+        shuffle_buffer: number of images that are shuffled at a time.
     """
 
     def __init__(
@@ -89,33 +101,34 @@ class StreamedCrops(IterableDataset[Tensor]):
         self.rows, self.source, self.crop = rows, source, crop
         self.batch_size, self.workers, self.shuffle_buffer = batch_size, workers, shuffle_buffer
         self.first, self.rank, self.ranks = 0, 0, 1
-        self.unreadable = _shared(MOST_WORKERS, torch.int64)  # a counter for each worker
-        self.empty_workers = _shared(MOST_WORKERS, torch.bool)  # workers that have found no image in a whole epoch
+        self.unreadable = _shared(MAX_WORKERS, torch.int64)  # images, by worker
+        self.empty_workers = _shared(MAX_WORKERS, torch.bool)  # workers without a readable image in their last epoch
 
     def begin(self, first: int, rank: int, ranks: int) -> int:
-        """Continue at step `first`, with this process's part of the stream: its shards, or else every so many rows.
+        """Start at step `first`, on process `rank` of `ranks`, each of which reads its own shards or rows.
 
-        A loader lets its workers take turns, starting with the first. Returns how many leading batches to discard.
+        Returns:
+            How many leading batches to discard: workers take turns at yielding batches, always from worker 0 on.
         """
         self.rank, self.ranks = rank, ranks
-        discarded = first % self._taking_turns()
+        discarded = first % self._active_workers()
         self.first = first - discarded
         return discarded
 
-    def _taking_turns(self) -> int:
-        """How many workers there are rows for; the others end at once."""
+    def _active_workers(self) -> int:
+        """Return the number of workers that have shards to read; the others end at once."""
         return min(max(1, self.workers), int(self._epoch(0).num_shards))
 
     def _epoch(self, epoch: int) -> datasets.IterableDataset:
-        """This process's rows of an epoch. (`set_epoch` would not do: its number is shared by all workers.)"""
-        order = np.random.default_rng([self.crop.seed, epoch])  # also of the shards, and so of who gets them
+        """Return this process's rows of an epoch. (`set_epoch` does not serve: all workers share its number.)"""
+        order = np.random.default_rng([self.crop.seed, epoch])  # of shards too, which decides who reads which
         shuffled = self.rows.shuffle(generator=order, buffer_size=self.shuffle_buffer)
         return split_dataset_by_node(shuffled, self.rank, self.ranks)
 
     def __iter__(self) -> Iterator[Tensor]:
         worker = torch.utils.data.get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        done = self.first // self._taking_turns() * self.batch_size
+        done = self.first // self._active_workers() * self.batch_size
         row_number, replaced, unreadable, found = 0, 0, 0, done > 0
         for epoch in count():
             before = row_number
@@ -138,11 +151,17 @@ class StreamedCrops(IterableDataset[Tensor]):
             if self.empty_workers[:workers].all():
                 raise DataError(f"none of the {int(self.unreadable.sum())} images in {self.source} can be read")
             if row_number == before:
-                return  # there are fewer shards than workers
+                return  # more workers than shards
 
 
 class WholeImages(Dataset[Tensor]):
-    """Whole images, 1×3×H×W; 0×3×1×1 where one cannot be read, and beyond the last."""
+    """Whole images, 1×3×H×W, or an empty batch 0×3×1×1 for an unreadable image and for an index beyond the last.
+
+    Args:
+        rows: from `open_images`.
+        limit: number of images; None takes all.
+        resize: shorter side in pixels to which larger images are shrunk; None keeps their size.
+    """
 
     def __init__(
         self, rows: datasets.Dataset | Sequence[Mapping[str, Any]], limit: int | None, resize: int | None
@@ -165,10 +184,10 @@ class WholeImages(Dataset[Tensor]):
 
 
 class ShuffledDraws(Sampler[tuple[int, int]]):
-    """(sample number, index) of what one of `ranks` processes draws in the steps `first` … `steps` − 1.
+    """Draws (sample, row) of process `rank` of `ranks` in the steps `first` … `steps` − 1.
 
-    Samples are numbered through one shuffled epoch after the other. A step takes the next ranks · batch_size of them;
-    each process a run of batch_size.
+    Samples are numbered consecutively over shuffled epochs. Each step takes the next ranks · batch_size samples, of
+    which each process takes batch_size consecutive ones.
     """
 
     def __init__(
@@ -183,12 +202,12 @@ class ShuffledDraws(Sampler[tuple[int, int]]):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         start, stop = (steps * self.batch_size * self.ranks for steps in (self.first, self.steps))
         for epoch in range(start // self.size, -(-stop // self.size)):
-            for position, index in enumerate(np.random.default_rng([self.seed, epoch]).permutation(self.size)):
-                sample = epoch * self.size + position
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
+            for sample, row in enumerate(order, start=epoch * self.size):
                 if start <= sample < stop and sample // self.batch_size % self.ranks == self.rank:
-                    yield sample, int(index)
+                    yield sample, int(row)
 
 
 def _shared(size: int, dtype: torch.dtype) -> Tensor:
-    """Zeros that workers write and the parent reads."""
+    """Create zeros in memory that loader processes share with their parent."""
     return torch.zeros(size, dtype=dtype).share_memory_()  # type: ignore[no-untyped-call, no-any-return]

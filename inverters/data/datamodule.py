@@ -1,4 +1,4 @@
-"""Photographs for training and validation: what a run's steps see of them."""
+"""Lightning's data module: random crops for training, whole images for validation."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -17,24 +17,24 @@ from inverters.errors import DataError
 class ImageDataModule(pl.LightningDataModule):
     """Random crops for training, whole images for validation.
 
-    Training is counted in steps, not epochs: sample number k of a run, its place in the shuffled order, its crop and
-    its flip are functions of the seed and k alone, so neither an interruption nor the number of workers or devices that
-    share a step's images changes what the step sees. A stream has this order only for a given number of workers and
-    devices.
+    Training batches are N×3×S×S with S the crop size, validation batches 1×3×H×W, or 0×3×1×1 for an unreadable image.
+
+    Training is counted in steps, not epochs. The image, crop and flip of sample k of a run depend on the seed and k
+    only, so resuming a run, or another number of workers or devices for the same total batch size, does not change
+    what a step trains on. For a stream, this holds for a fixed number of workers and devices.
 
     Args:
-        train, validation: sources of images, as `open_images` takes them.
-        steps: number of optimizer steps of the run.
-        batch_size: images of a step, per device.
-        crop_size: pixels of the training crops' sides.
-        train_split, validation_split, image_column, streaming: see `open_images`; only training is streamed.
-        shuffle_buffer: images that a stream is shuffled within.
-        validation_limit: number of images to validate on; None takes all.
-        resize: pixels of the shorter side to which larger images are shrunk; None leaves them as they are.
-        workers: processes that load images.
+        train, validation: sources of images, see `open_images`.
+        steps: optimizer steps of the run.
+        batch_size: training images per step and device.
+        crop_size: side of the training crops in pixels.
+        train_split, validation_split, image_column: see `open_images`.
+        streaming: stream the training images, and the validation images if they are a data set of the hub.
+        shuffle_buffer: number of streamed images that are shuffled at a time.
+        validation_limit: number of validation images; None takes all.
+        resize: shorter side in pixels to which larger images are shrunk; None keeps their size.
+        workers: loader processes.
         seed: of order, crops and flips.
-
-    Batches are N×3×S×S for training (S the crop size) and 1×3×H×W for validation, or 0×3×1×1 for an unreadable image.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class ImageDataModule(pl.LightningDataModule):
         self.crop = RandomCrop(crop_size, resize, seed)
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
-        """Open both sets; once, though Lightning asks for it at every start.
+        """Open both sets, unless they are open: Lightning calls this for each stage.
 
         Raises:
-            DataError: a set does not exist, is empty, or has no such column, or no image for validation can be read.
+            DataError: a set does not exist, is empty or has no such column, or no validation image can be read.
         """
         if hasattr(self, "train"):
             return
         train_split, validation_split = self.splits
         source, validation_source = ", ".join(self.sources), ", ".join(self.validation_sources)
         train = open_images(self.sources, train_split, self.image_column, self.streaming)
-        # Opened by index, a data set of the hub is downloaded with all of its splits.
+        # Without streaming, all splits of a data set of the hub are downloaded.
         stream = self.streaming and all(map(is_hub_id, self.validation_sources))
         rows = open_images(self.validation_sources, validation_split, self.image_column, stream)
         if stream:
@@ -83,19 +83,13 @@ class ImageDataModule(pl.LightningDataModule):
         if not any(len(self.validation[index]) for index in range(len(self.validation))):
             raise DataError(f"none of the {len(self.validation)} images in {validation_source} can be read")
         self.train: TrainingCrops | StreamedCrops
-        if not self.streaming and len(train) == 0:
-            raise DataError(f"{source} is empty")
         if self.streaming:
-            self.train = StreamedCrops(
-                train,
-                source,
-                self.crop,
-                batch_size=self.batch_size,
-                workers=self.workers,
-                shuffle_buffer=self.shuffle_buffer,
-            )
-        else:
+            sizes = {"batch_size": self.batch_size, "workers": self.workers, "shuffle_buffer": self.shuffle_buffer}
+            self.train = StreamedCrops(train, source, self.crop, **sizes)
+        elif len(train):
             self.train = TrainingCrops(train, source, self.crop)
+        else:
+            raise DataError(f"{source} is empty")
 
     def train_dataloader(self) -> Iterable[Tensor]:
         if self.trainer is None:
@@ -126,25 +120,25 @@ class ImageDataModule(pl.LightningDataModule):
         return DataLoader(
             self.validation,
             batch_size=None,
-            sampler=range(rank, max(len(self.validation), ranks), ranks),  # Lightning wants one for each process
+            sampler=range(rank, max(len(self.validation), ranks), ranks),  # at least one index for each process
             num_workers=self.workers,
             worker_init_fn=ignore_group_signals,
         )
 
     def first_images(self, count: int) -> list[Tensor]:
-        """The first `count` training images, in batches; the same in every process, however many there are."""
+        """Return the first `count` training images in batches, the same ones in every process."""
         batch = self.batch_size
         steps = -(-count // batch)
         batches = islice(self._train_loader(0, steps), steps)
         return [images[: count - number * batch] for number, images in enumerate(batches)]
 
     def unreadable(self) -> int:
-        """How many images of both sets could not be read so far."""
+        """Count the images of both sets that could not be read so far."""
         return int(self.train.unreadable.sum() + self.validation.unreadable.sum())
 
 
 class _WithoutFirst:
-    """A loader without its first batches."""
+    """A loader without its first `count` batches."""
 
     def __init__(self, loader: DataLoader[Tensor], count: int) -> None:
         self.loader, self.count = loader, count

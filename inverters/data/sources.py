@@ -1,4 +1,4 @@
-"""Where photographs come from: files, folders, parquet, webdataset and the hub, as rows of a Hugging Face data set."""
+"""Sources of images (files, folders, parquet, webdataset, the hub) as rows of Hugging Face `datasets`."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,27 +19,32 @@ from inverters.files import nearest_path, no_such_path
 IMAGE = "image"  # the column of the rows that `open_images` returns
 BUILDERS = {".parquet": "parquet", ".tar": "webdataset"}
 PACKAGE = "package:"
-SIMILAR = 0.8  # similarity to a local path, as `difflib` has it, from which a name is not looked up on the hub
+SIMILAR = 0.8  # from this similarity to a local path on (`difflib`'s), a name is not looked up on the hub
 
 
 def open_images(
     sources: Sequence[str], split: str, column: str, streaming: bool = False
 ) -> datasets.Dataset | datasets.IterableDataset:
-    """The rows of a data set, reduced to encoded images in a column `image`; decode them with `read_image`.
+    """Open `sources` as one data set of encoded images in the column `image`; `read_image` decodes a row.
 
     Args:
         sources: image files, folders of images, parquet or webdataset (`.tar`) files or folders of them, glob patterns
-            of any of these, `package:NAME/PATH` for what ships inside an installed Python package; or one hub id.
-        split: which split of a hub data set; local files have none.
-        column: of the images, in data sets that have columns.
+            of any of these, `package:NAME/PATH` for files of an installed Python package; or a single hub id.
+        split: of a hub data set; local files have none.
+        column: of the images, in parquet, webdataset and hub data sets.
+        streaming: read rows in order instead of by index, and download no others from the hub.
 
     Raises:
-        DataError: nothing is there, it cannot be read, or there is no such column of images.
+        DataError: a source does not exist or cannot be read, or has no such column of images.
     """
-    files = [file for source in sources for file in local_files(source)]
-    with readable(_named(sources)):
-        if not files:
-            rows = _from_hub(sources, split, streaming)
+    found = {source: local_files(source) for source in sources}
+    files = [file for some in found.values() for file in some]
+    not_local = [source for source, some in found.items() if not some]
+    if not_local and len(sources) > 1:
+        raise DataError(f"no such files: {', '.join(not_local)}. A hub data set must be the only source")
+    with _one_line_errors(_named(sources)):
+        if not_local:
+            rows = _from_hub(sources[0], split, streaming)
         elif builder := _builder(files, sources):
             names = [str(file) for file in files]
             rows = datasets.load_dataset(builder, data_files={"train": names}, split="train", streaming=streaming)
@@ -54,36 +59,42 @@ def open_images(
     kind = (rows.features or {}).get(column)
     if isinstance(kind, datasets.Value) and not kind.dtype.endswith(("string", "binary")):
         raise DataError(f"the column {column!r} of {_named(sources)} holds {kind.dtype}, not images")
-    with readable(_named(sources)):
+    with _one_line_errors(_named(sources)):
         rows = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
         return rows if column == IMAGE else rows.rename_column(column, IMAGE)
 
 
 def read_image(row: Mapping[str, Any]) -> Tensor:
-    """The image in a row of `open_images`, 3×H×W; raises ImageError."""
+    """Decode the image in a row of `open_images` to 3×H×W.
+
+    Raises:
+        ImageError: it cannot be read, or the row has none.
+    """
     cell = row[IMAGE]
     if not cell or (cell["bytes"] is None and cell["path"] is None):
-        raise ImageError("there is no image in this row")
+        raise ImageError("the row has no image")
     if cell["bytes"] is not None:
         return load_image(cell["bytes"])
     if "://" not in cell["path"]:
         return load_image(cell["path"])
-    try:  # a file on the hub, or inside an archive there
+    try:  # a file on the hub, or in an archive
         with fsspec.open(cell["path"], "rb") as file:
             return load_image(file.read())
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot read {cell['path']}: {error}") from error
+    except ImageError:
+        raise
+    except Exception as error:  # what the network raises comes from several libraries
+        raise ImageError(f"cannot read {cell['path']}: {first_line(error)}") from error
 
 
 def read_rows(rows: datasets.IterableDataset | datasets.Dataset, source: str) -> Iterator[dict[str, Any]]:
-    """Iterate over `rows`, which come from `source`.
+    """Iterate over `rows`, called `source` in messages.
 
     Raises:
         DataError: `source` cannot be read.
     """
     iterator = iter(rows)
     while True:
-        with readable(source):
+        with _one_line_errors(source):
             row = next(iterator, None)
         if row is None:
             return
@@ -91,33 +102,29 @@ def read_rows(rows: datasets.IterableDataset | datasets.Dataset, source: str) ->
 
 
 @contextmanager
-def readable(source: str) -> Iterator[None]:
-    """Turn what `datasets` raises on a damaged or vanished file into one line.
-
-    Raises:
-        DataError: `source` cannot be read.
-    """
+def _one_line_errors(source: str) -> Iterator[None]:
+    """Turn what `datasets` raises into DataErrors."""
     try:
         yield
     except (InverterError, MemoryError):
         raise
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
+    except Exception as error:  # damaged and vanished files raise nearly anything
         reason: BaseException = error
         while isinstance(reason, datasets.exceptions.DatasetGenerationError) and reason.__cause__:
-            reason = reason.__cause__  # the wrapper itself says nothing
+            reason = reason.__cause__  # the wrapper's own message says nothing
         raise DataError(f"cannot read {source}: {first_line(reason)}") from None
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether `source` names a data set of the hub; raises what `local_files` does."""
+    """Return whether `source` is taken for the id of a data set of the hub; raises as `local_files` does."""
     return not local_files(source)
 
 
 def local_files(source: str) -> list[Path]:
-    """The files that `source` stands for; none for a hub id.
+    """Return the files of a source, or none where it is taken for a hub id.
 
     Raises:
-        DataError: it is local, or resembles a local path, and does not exist.
+        DataError: it does not exist, but has the form of a path or resembles an existing one.
     """
     path = _inside_package(source) if source.startswith(PACKAGE) else Path(source).expanduser()
     if os.path.exists(path):  # noqa: PTH110 (Path.exists raises where a name is too long)
@@ -126,8 +133,8 @@ def local_files(source: str) -> list[Path]:
         try:
             matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
             found = sorted(match for match in matches if not match.name.startswith("."))
-        except (OSError, ValueError) as error:  # such as "a**", or a name that is too long
-            raise DataError(f"cannot look for {source}: {error}") from None
+        except (OSError, ValueError) as error:  # such as for "a**"
+            raise DataError(f"{source} is no valid pattern: {error}") from None
         if not found:
             raise DataError(f"no file matches {source}")
         return [file for match in found for file in _files_at(match)]
@@ -140,7 +147,7 @@ def local_files(source: str) -> list[Path]:
 
 
 def _files_at(path: Path) -> list[Path]:
-    """`path` itself, or where it is a folder the data files of one kind in it and its subfolders, else its images."""
+    """Return `path` itself, or the parquet and webdataset files below a folder, or else the images below it."""
     if not path.is_dir():
         return [path]
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in BUILDERS and file.is_file())
@@ -164,23 +171,20 @@ def _inside_package(source: str) -> Path:
 
 
 def _builder(files: list[Path], sources: Sequence[str]) -> str | None:
-    """The name of what reads all of `files`; None for image files."""
+    """Return the `datasets` builder that reads all of `files`; None for image files."""
     builders = {BUILDERS.get(file.suffix.lower()) for file in files}
     if len(builders) > 1:
         kinds = ", ".join(sorted({file.suffix for file in files}))
-        raise DataError(f"{_named(sources)} mixes files of different kinds ({kinds}): name those of one kind")
+        raise DataError(f"{_named(sources)} mixes files of different kinds ({kinds}): name files of one kind")
     return builders.pop()
 
 
-def _from_hub(sources: Sequence[str], split: str, streaming: bool) -> datasets.Dataset | datasets.IterableDataset:
-    if len(sources) > 1:
-        raise DataError(f"no such files: {_named(sources)}. More than one hub data set cannot be joined")
+def _from_hub(name: str, split: str, streaming: bool) -> datasets.Dataset | datasets.IterableDataset:
     try:
-        return datasets.load_dataset(sources[0], split=split, streaming=streaming)
+        return datasets.load_dataset(name, split=split, streaming=streaming)
     except Exception as error:  # the hub client's errors come from several libraries
         raise DataError(
-            f"{sources[0]!r} is no local file or folder, and as a data set of the hub it cannot be opened: "
-            f"{first_line(error)}"
+            f"{name!r} is no local file or folder, and cannot be opened as a hub data set: {first_line(error)}"
         ) from None
 
 

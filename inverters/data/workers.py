@@ -1,16 +1,17 @@
-"""Processes that load data, and the signals that ask a run to stop."""
+"""Loader processes, and the signals that stop a run."""
 
 import os
 import signal
 import threading
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # SLURM sends the second where `--signal=USR1@…` asks for it
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # SLURM sends the second on `--signal=USR1@…`
 
 
 def ignore_group_signals(_: int) -> None:
-    """Let only the parent end this loader process, so that a signal to the whole group leaves the last step its data.
+    """Make this loader process obey stop signals from its parent only.
 
-    Python ends its loaders at exit by SIGTERM, and waits for ever for one that ignores it.
+    A signal to the whole process group would otherwise end the loaders before the last step has its data. Ignoring
+    SIGTERM altogether would not do: Python sends it to its loaders at exit, and waits until they end.
     """
     if hasattr(signal, "sigwaitinfo"):  # not on macOS
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)

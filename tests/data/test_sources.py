@@ -93,13 +93,17 @@ MISTAKES: dict[str, tuple[Make, str]] = {
     "parquet without rows": (lambda tmp: [parquet(tmp / "a.parquet", [])], r"a\.parquet(:| has no column)"),
     "hub id": (
         lambda _: ["owner/photos"],
-        r"'owner/photos' is no local file or folder, and .*hub.* cannot be opened",
+        r"'owner/photos' is no local file or folder, and cannot be opened as a hub data set: ",
     ),
     "hub id with a dot": (lambda _: ["owner/photos-v1.0"], r"'owner/photos-v1\.0' is no local file"),
-    "pattern": (lambda _: ["a**"], r"cannot look for a\*\*: "),
+    "pattern": (lambda _: ["a**"], r"a\*\* is no valid pattern: "),
     "long name": (lambda _: ["x" * 300 + ".png"], r"no such file or folder: x{300}\.png"),
     "long pattern": (lambda _: ["x" * 300 + "/*"], r"x{300}/\*"),
     "long hub id": (lambda _: ["x" * 300], r"'x{300}' is no local file"),
+    "hub id among files": (
+        lambda tmp: ["owner/photos", greys(tmp / "p", 1)],
+        r"no such files: owner/photos\. A hub data set must be the only source",
+    ),
     "two hub ids": (lambda _: ["photos", "more"], r"no such files: photos, more"),
 }
 
