@@ -68,10 +68,10 @@ def test_a_perceptual_decoder_is_closer_in_features_and_farther_in_pixels(
     image: Tensor, reconstructions: dict[str, Tensor], layer: str
 ) -> None:
     encoder = VGGEncoder([layer])
-    target = encoder(pad_to_multiple(image, INPUT_MULTIPLE))[layer]
+    target = encoder(pad_to_multiple(image, INPUT_MULTIPLE), [layer])[layer]
 
     def errors(preds: Tensor) -> tuple[float, float]:
-        features = encoder(pad_to_multiple(preds, INPUT_MULTIPLE))[layer]
+        features = encoder(pad_to_multiple(preds, INPUT_MULTIPLE), [layer])[layer]
         return (features - target).square().mean().item(), (preds - image).square().mean().item()
 
     perceptual = load_inverter([layer], device="cpu", objective="perceptual")

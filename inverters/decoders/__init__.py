@@ -1,1 +1,1 @@
-"""What inverts: decoder architectures, and the folders in which trained decoders are published."""
+"""The decoders: their architectures, and the folders they are published in."""

@@ -1,4 +1,4 @@
-"""`Decoder`: maps the features of one layer back to pixels."""
+"""`Decoder`: the interface of the decoders, and what they are built from."""
 
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Generic, TypeVar, cast
@@ -8,18 +8,18 @@ from torch import Tensor, nn
 
 from inverters.encoders.layers import Layer
 
-Encode = Callable[[Tensor], Tensor]  # images, N×3×H×W, to the features of the decoder's layer
+Encode = Callable[[Tensor], Tensor]  # from images, N×3×H×W, to the features of the decoder's layer
 
 
 class Decoder(nn.Module):
-    """Maps the features of one layer, N×C×h×w, to the images that caused them, N×3×(h·stride)×(w·stride).
+    """A map from the features of one layer, N×C×h×w, to images, N×3×(h·stride)×(w·stride).
 
-    The features are standardised per channel, since VGG's reach into the hundreds; the `body` does the rest. The output
-    is meant to lie in [0, 1] but is not clamped, so that gradients survive.
+    It standardises the features per channel, since those of VGG reach into the hundreds, and applies its `body`. The
+    images are meant to lie in [0, 1], but are not clamped, so that gradients survive.
 
     Attributes:
-        layer: whose features it decodes.
-        arguments: the constructor arguments beside the layer, as JSON has them.
+        layer: the layer whose features it decodes.
+        arguments: the arguments of the constructor without the layer, as JSON stores them.
     """
 
     mean: Tensor
@@ -35,36 +35,36 @@ class Decoder(nn.Module):
 
     @property
     def halo(self) -> int:
-        """Pixels beyond its own stride×stride cell that a feature reaches in the output, on each side."""
+        """How many pixels beyond its own stride×stride cell a feature influences, on each side."""
         raise NotImplementedError
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Store the mean and standard deviation of each channel (C values each) by which features are standardised."""
+        """Set the mean and standard deviation of each channel, C values each, that features are standardised by."""
         self.mean.copy_(mean.view_as(self.mean))
         self.std.copy_(std.view_as(self.std).clamp_min(1e-6 * float(std.max()) + 1e-12))
 
     def forward(self, features: Tensor, encode: Encode | None = None) -> Tensor:  # noqa: ARG002
-        """Decode `features`, N×C×h×w.
+        """Decode features.
 
         Args:
-            features: of `self.layer`.
-            encode: maps images to features of this layer; for decoders that compare their output with `features`.
+            features: N×C×h×w, of `self.layer`.
+            encode: computes the features of images, for decoders that compare those of their output with `features`.
         """
         x = torch.addcmul(-self.mean / self.std, features, 1 / self.std)  # (features − mean) / std in one pass, N×C×h×w
         pixels: Tensor = self.body(x)
-        return pixels.add_(0.5)  # the middle of the range: the output of an untrained decoder
+        return pixels.add_(0.5)  # the middle of the range, which is the output of an untrained decoder
 
 
 class SubPixel(nn.Sequential):
-    """Sub-pixel convolution (Shi et al. 2016): N×C×h×w to N×`out_channels`×(h·`factor`)×(w·`factor`).
+    """Sub-pixel convolution (Shi et al. 2016), from N×C×h×w to N×`out_channels`×(h·`factor`)×(w·`factor`).
 
-    ICNR initialisation (Aitken et al. 2017): all pixels of a cell start equal, so there is no checkerboard.
+    ICNR initialisation (Aitken et al. 2017) makes all pixels of a cell equal at the start, without a checkerboard.
     """
 
     def __init__(self, channels: int, out_channels: int, factor: int, kernel_size: int = 3) -> None:
         convolution = nn.Conv2d(channels, out_channels * factor**2, kernel_size, padding=kernel_size // 2)
         with torch.no_grad():
-            first = convolution.weight[:: factor**2]  # one kernel for each output channel
+            first = convolution.weight[:: factor**2]  # one kernel per output channel
             convolution.weight.copy_(first.repeat_interleave(factor**2, dim=0))
             convolution.bias.zero_()  # type: ignore[union-attr]
         super().__init__(convolution, nn.PixelShuffle(factor))

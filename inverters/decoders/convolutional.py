@@ -1,4 +1,4 @@
-"""`ConvDecoder`: residual blocks, upsampled stage by stage."""
+"""`ConvDecoder`: residual blocks and upsampling, stage by stage."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,9 @@ from inverters.decoders.base import Decoder, SubPixel
 from inverters.encoders.layers import Layer
 from inverters.errors import InverterError
 
-Stages = Sequence[tuple[int, int]]  # (width, residual blocks), at the layer's stride first, then at half of it, …
+Stages = Sequence[tuple[int, int]]  # (width, residual blocks): at the layer's stride, at half of it, …
 
-DEFAULT_STAGES: dict[int, Stages] = {  # by the layer's stride; most of the work is done at low resolution
+DEFAULT_STAGES: dict[int, Stages] = {  # by the layer's stride; most of the computation is at low resolution
     1: [(48, 1)],
     2: [(64, 2)],
     4: [(128, 2), (64, 1)],
@@ -23,19 +23,17 @@ DEFAULT_STAGES: dict[int, Stages] = {  # by the layer's stride; most of the work
 
 
 class ConvDecoder(Decoder):
-    """Residual blocks at the layer's own resolution, then upsampling stage by stage.
-
-    The last stage goes to pixels by one sub-pixel convolution.
+    """Stages of residual blocks, each at twice the resolution of the one before, and a sub-pixel convolution to pixels.
 
     Args:
-        layer: whose features it decodes.
-        stages: (width, number of residual blocks) of each stage: the first at the layer's stride, each further one at
-            half the stride before it. None takes `DEFAULT_STAGES`.
-        log_compress: replace standardised features x by sign(x)·ln(1 + |x|). After a ReLU, deep features are mostly
-            near zero and occasionally very large.
+        layer: the layer whose features it decodes.
+        stages: (width, number of residual blocks) of each stage, the first at the stride of the layer and each further
+            one at half the stride of the one before. None takes `DEFAULT_STAGES`.
+        log_compress: replace each standardised feature x by sign(x)·ln(1 + |x|). After a ReLU, most deep features are
+            near zero and a few are very large.
 
     Raises:
-        InverterError: there are more stages than the stride can be halved.
+        InverterError: the stride cannot be halved for every stage.
     """
 
     def __init__(self, layer: Layer, stages: Stages | None = None, log_compress: bool = False) -> None:
@@ -45,8 +43,8 @@ class ConvDecoder(Decoder):
         stride = layer.spatial_stride >> (len(self.stages) - 1)
         if stride < 1:
             raise InverterError(
-                f"decoder for {layer.name} has {len(self.stages)} stages; its stride {layer.stride} allows at most "
-                f"{layer.spatial_stride.bit_length()}"
+                f"a decoder of {layer.name} cannot have {len(self.stages)} stages: its stride {layer.stride} allows at "
+                f"most {layer.spatial_stride.bit_length()}"
             )
         modules: list[nn.Module] = [LogCompression()] if log_compress else []
         channels = layer.channels
@@ -67,7 +65,7 @@ class ConvDecoder(Decoder):
 
 
 class LogCompression(nn.Module):
-    """sign(x)·ln(1 + |x|), element by element."""
+    """sign(x)·ln(1 + |x|), elementwise."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.abs().log1p_().copysign_(x)

@@ -1,4 +1,4 @@
-"""`LinearDecoder`: the best linear map from features to pixels, in closed form.
+"""`LinearDecoder`: the best linear map from features to pixels, fitted in closed form.
 
 It shows how much of an image is linearly decodable at each depth.
 """
@@ -10,21 +10,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from inverters.decoders.base import Decoder, SubPixel
+from inverters.devices import exact_float32
 from inverters.encoders.base import Encoder
 from inverters.encoders.layers import Layer
 from inverters.errors import InverterError
 
-POSITIONS = 4096  # summed at once in float32: more would accumulate rounding errors
+POSITIONS = 4096  # summed at once in float32; more would accumulate rounding errors
 
 
 class LinearDecoder(Decoder):
-    """One convolution from the features to the stride×stride pixels of each position: what is linearly decodable.
+    """One convolution from features to the stride×stride pixels of each position.
 
-    Its weights come in closed form from `fit_linear_decoders`, not from training.
+    `fit_linear_decoders` computes its weights in closed form.
 
     Args:
-        layer: whose features it decodes.
-        kernel_size: side of the neighbourhood of features that a position's pixels are decoded from; odd.
+        layer: the layer whose features it decodes.
+        kernel_size: side of the neighbourhood of features from which the pixels of a position are decoded; odd.
 
     Raises:
         InverterError: the kernel size is even.
@@ -44,20 +45,23 @@ class LinearDecoder(Decoder):
 
 
 @torch.no_grad()
+@exact_float32()
 def fit_linear_decoders(
     encoder: Encoder, layers: Iterable[str], batches: Iterable[Tensor], kernel_size: int = 3, ridge: float = 1e-3
 ) -> dict[str, LinearDecoder]:
     """Fit a decoder for each of `layers` in one pass over `batches`.
 
-    Per layer it minimises the mean over all positions of ‖Wz + b − y‖² + ridge · ‖W‖². z are the standardised features
-    in the kernel_size×kernel_size neighbourhood of a position, zero outside the image, and y its stride×stride pixels.
+    For each layer, minimise the mean over all positions of ‖Wz + b − y‖² + ridge · ‖W‖², where z are the standardised
+    features in the kernel_size×kernel_size neighbourhood of a position, zero outside the image, and y its stride×stride
+    pixels.
 
     Args:
-        encoder: whose features are decoded.
-        layers: names of layers of `encoder`.
-        batches: N×3×H×W images in [0, 1], sides multiples of every stride; how they are split does not matter.
-        kernel_size: the side of the neighbourhood, odd.
-        ridge: the penalty, relative to the variance 1 of the standardised features.
+        encoder: the network whose features are decoded.
+        layers: names of its layers.
+        batches: N×3×H×W images in [0, 1], with sides that are multiples of every stride. The result does not depend on
+            how the images are batched.
+        kernel_size: side of the neighbourhood; odd.
+        ridge: weight of the penalty, relative to the variance 1 of the standardised features.
 
     Returns:
         The decoders by layer, on the CPU.
@@ -77,11 +81,11 @@ def fit_linear_decoders(
 
 
 class _NormalEquations:
-    """The sums over all positions of eeᵀ and eyᵀ in float64.
+    """The sums of eeᵀ and eyᵀ over all positions, in float64 on the CPU, since MPS has no float64.
 
-    e is a position's neighbourhood in the unstandardised features and in one more channel, which is 1 inside the image
-    and 0 outside. Standardisation is a linear map of these C + 1 channels, also at the borders, and so can wait until
-    the statistics of all data are known.
+    e is the neighbourhood of a position in the raw features and in one more channel, which is 1 inside the image and 0
+    outside. Standardisation is a linear map of these C + 1 channels, also at the borders. So it can wait until the
+    statistics of all data are known.
     """
 
     def __init__(self, decoder: LinearDecoder) -> None:
@@ -114,14 +118,14 @@ class _NormalEquations:
         mean, squares = gram[:-1, centre, -1, centre], gram[:-1, centre, :-1, centre].diagonal()
         decoder.set_statistics(mean, (squares - mean.square()).clamp_min(0).sqrt())
 
-        standardize = torch.eye(channels, dtype=torch.float64)  # (x − mean · 1) / std, and the 1 as it is
+        standardize = torch.eye(channels, dtype=torch.float64)  # (x − mean · 1) / std; the 1 stays
         standardize[:-1, -1] = -decoder.mean.flatten()
         standardize[:-1] /= decoder.std.view(-1, 1)
         gram = torch.einsum("ac,ctdu,bd->atbu", standardize, gram, standardize).reshape(self.gram.shape)
         cross = torch.einsum("ac,ctp->atp", standardize, cross).reshape(self.cross.shape)
 
         size = (channels - 1) * taps
-        used = [*range(size), size + centre]  # the features, and the 1 that the bias is the weight of
+        used = [*range(size), size + centre]  # the features, and the 1 whose weight is the bias
         gram, cross = gram[used][:, used], cross[used]
         gram.diagonal()[:-1] += ridge
         solution = torch.cholesky_solve(cross, torch.linalg.cholesky(gram))

@@ -1,4 +1,4 @@
-"""Published decoders: writing, finding and loading them."""
+"""Published decoders: how they are written, found and loaded."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from inverters.decoders.convolutional import ConvDecoder
 from inverters.decoders.linear import LinearDecoder
 from inverters.decoders.names import OBJECTIVES
 from inverters.encoders.base import Encoder
+from inverters.encoders.layers import Layer
 from inverters.encoders.registry import DEFAULT_ENCODER, default_weights, list_layers, weights_label
 from inverters.errors import CheckpointError, InverterError, unknown_name
 from inverters.files import atomic_write, make_folder
@@ -20,18 +21,20 @@ from inverters.files import atomic_write, make_folder
 SCHEMA_VERSION = 2
 MODEL_FILE, CARD_FILE = "model.safetensors", "config.json"
 CHECKPOINTS_VARIABLE = "INVERTERS_CHECKPOINTS"
+PACKAGE = Path(__file__).parents[1]
 ARCHITECTURES: dict[str, type[Decoder]] = {"conv": ConvDecoder, "linear": LinearDecoder}
 
 
 class DecoderCard(BaseModel):
-    """What is known about a published decoder: the contents of its `config.json`.
+    """The description of a published decoder: the contents of its `config.json`.
 
     Attributes:
         fingerprint: `Encoder.fingerprint(layer)`.
         objective: one of `OBJECTIVES`.
         architecture: one of `ARCHITECTURES`.
-        decoder: its constructor arguments beside the layer.
-        initial: the folder of decoders that training started from.
+        decoder: the arguments of the architecture, without the layer.
+        initial: the folder of the decoders that training started from.
+        loss: the weights of its terms.
         metrics: means over the validation images.
     """
 
@@ -43,7 +46,7 @@ class DecoderCard(BaseModel):
     fingerprint: str
     layer: str
     objective: Literal["pixel", "perceptual", "linear"] = "pixel"
-    architecture: Literal["conv", "linear"] = "conv"
+    architecture: str = "conv"
     decoder: dict[str, Any]
     initial: str | None = None
     loss: dict[str, float]
@@ -55,39 +58,44 @@ class DecoderCard(BaseModel):
 
 
 def _upgrade(values: dict[str, Any]) -> dict[str, Any]:
-    """A card of schema version 1 as one of version 2: the objective implied the architecture."""
-    decoder = dict(values.get("decoder", {}))
-    if "compress" in decoder:
-        decoder["log_compress"] = decoder.pop("compress")
+    """Convert a card of schema version 1, where the objective implied the architecture, to version 2."""
     architecture = "linear" if values.get("objective") == "linear" else "conv"
-    return {**values, "schema_version": 2, "architecture": architecture, "decoder": decoder}
+    values = {**values, "schema_version": SCHEMA_VERSION, "architecture": architecture}
+    if isinstance(arguments := values.get("decoder"), dict) and "compress" in arguments:
+        values["decoder"] = {"log_compress" if key == "compress" else key: value for key, value in arguments.items()}
+    return values
 
 
-def build_decoder(card: DecoderCard) -> Decoder:
-    """The decoder that a card describes, with its initial weights.
+def build_decoder(card: DecoderCard, layer: Layer) -> Decoder:
+    """Build the untrained decoder of `layer` that a card describes.
 
     Raises:
-        UnknownNameError: there is no such encoder.
-        CheckpointError: the encoder has no such layer, or the arguments do not fit the architecture.
+        CheckpointError: there is no such architecture, or it does not take these arguments.
     """
-    layers = list_layers(card.encoder)
-    if card.layer not in layers:
-        raise CheckpointError(f"the card names the layer {card.layer!r}, which {card.encoder} does not have")
+    if card.architecture not in ARCHITECTURES:
+        raise CheckpointError(
+            f"unknown architecture {card.architecture!r}: upgrade inverters, which knows {', '.join(ARCHITECTURES)}"
+        )
     try:
-        return ARCHITECTURES[card.architecture](layers[card.layer], **card.decoder)
+        return ARCHITECTURES[card.architecture](layer, **card.decoder)
     except (TypeError, ValueError, RuntimeError, KeyError, InverterError) as error:
         raise CheckpointError(
-            f"the card's arguments {card.decoder} do not fit {card.architecture!r}: {error}"
+            f"the arguments {card.decoder} do not fit a {card.architecture} decoder of {layer.name}: {error}"
         ) from None
 
 
 def folder_name(layer: str, objective: str) -> str:
-    """`relu4_2` for the default decoder, `relu4_2-linear` for those of another objective."""
+    """The name of a decoder's folder: `relu4_2`, or `relu4_2-linear` for another objective than `pixel`."""
     return layer if objective == "pixel" else f"{layer}-{objective}"
 
 
+def encoder_folder(encoder: str, weights: str | None) -> str:
+    """The name of the folder with the decoders of an encoder, such as `vgg19-original`."""
+    return f"{encoder}-{weights_label(weights or default_weights(encoder))}"
+
+
 def publish_decoder(decoder: Decoder, card: DecoderCard, root: Path) -> Path:
-    """Write `decoder`, its weights in half precision, into its folder under `root/<encoder>-<weights>/`.
+    """Write `decoder`, its weights in half precision, to `root/<encoder>-<weights>/<layer>[-<objective>]/`.
 
     Returns:
         That folder.
@@ -113,21 +121,21 @@ def find_checkpoints(explicit: Path | None = None) -> Path:
     Raises:
         CheckpointError: the folder does not exist.
     """
-    named = os.environ.get(CHECKPOINTS_VARIABLE)
-    if folder := explicit or (Path(named) if named else None):
-        if not os.path.isdir(folder):  # noqa: PTH112 (Path.is_dir raises where a name is too long)
-            source = "" if explicit else f", which ${CHECKPOINTS_VARIABLE} names"
-            raise CheckpointError(f"no folder of decoders at {folder}{source}")
-        return folder
-    package = Path(__file__).parents[1]
-    inside_wheel = package / "checkpoints"
-    return inside_wheel if inside_wheel.is_dir() else package.parent / "checkpoints"
+    variable = os.environ.get(CHECKPOINTS_VARIABLE)
+    folder = explicit or (Path(variable) if variable else None)
+    if folder is None:
+        in_wheel, in_sources = PACKAGE / "checkpoints", PACKAGE.parent / "checkpoints"
+        return in_wheel if in_wheel.is_dir() else in_sources
+    if not os.path.isdir(folder):  # noqa: PTH112 (Path.is_dir raises where a name is too long)
+        source = "" if explicit else f", which ${CHECKPOINTS_VARIABLE} names"
+        raise CheckpointError(f"no folder of decoders at {folder}{source}")
+    return folder
 
 
 def available_decoders(
     root: Path, encoder: str = DEFAULT_ENCODER, weights: str | None = None, objective: str = "pixel"
 ) -> dict[str, DecoderCard]:
-    """The cards of the decoders published under `root` for this encoder and objective, by layer, shallowest first.
+    """The cards of the decoders under `root` for this encoder and objective, by layer, in order of execution.
 
     Raises:
         CheckpointError: a card is damaged.
@@ -138,16 +146,11 @@ def available_decoders(
     folder = root / encoder_folder(encoder, weights)
     folders = {layer: folder / folder_name(layer, objective) for layer in list_layers(encoder)}
     # Path.is_file raises where a name is too long.
-    return {layer: read_card(place) for layer, place in folders.items() if os.path.isfile(place / CARD_FILE)}  # noqa: PTH113
-
-
-def encoder_folder(encoder: str, weights: str | None) -> str:
-    """`vgg19-original`: the folder of the decoders of an encoder."""
-    return f"{encoder}-{weights_label(weights or default_weights(encoder))}"
+    return {layer: read_card(path) for layer, path in folders.items() if os.path.isfile(path / CARD_FILE)}  # noqa: PTH113
 
 
 def read_card(folder: Path) -> DecoderCard:
-    """The card of the decoder in `folder`.
+    """Read the card of the decoder in `folder`.
 
     Raises:
         CheckpointError: it is missing, damaged, or of an unknown schema version.
@@ -174,7 +177,7 @@ def read_card(folder: Path) -> DecoderCard:
 
 
 def load_decoder(folder: Path, encoder: Encoder) -> Decoder:
-    """The decoder published in `folder`, checked against `encoder` and the name of the folder.
+    """Load the decoder in `folder`, frozen, and check that it belongs to `encoder` and to this folder.
 
     Raises:
         CheckpointError: it is missing or damaged, or belongs to another encoder, other weights, layer or objective.
@@ -184,20 +187,21 @@ def load_decoder(folder: Path, encoder: Encoder) -> Decoder:
         raise CheckpointError(f"{folder} holds a decoder of {name}, not of {folder.name}")
     if card.encoder != encoder.name:
         raise CheckpointError(f"{folder} was trained on {card.encoder}, but the encoder is {encoder.name}")
+    if card.layer not in encoder.layers:
+        raise CheckpointError(f"{folder} was trained on {card.layer}, a layer that this {encoder.name} does not have")
     if card.fingerprint != (fingerprint := encoder.fingerprint(card.layer)):
         raise CheckpointError(
             f"{folder} was trained on weights {card.weights!r} with fingerprint {card.fingerprint[:12]}…, but the "
             f"encoder's weights {encoder.weights!r} have {fingerprint[:12]}…"
         )
     try:
-        decoder = build_decoder(card)
+        decoder = build_decoder(card, encoder.layers[card.layer])
         decoder.load_state_dict(load_file(folder / MODEL_FILE))
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot load {folder}: {error}") from None
     except FileNotFoundError:
         raise CheckpointError(f"no decoder at {folder}: {MODEL_FILE} is missing") from None
-    except InverterError:
-        raise
     except Exception as error:  # a damaged file, or one whose tensors do not fit the card
-        raise CheckpointError(
-            f"{folder / MODEL_FILE} is not the decoder of its card: {' '.join(str(error).split())}"
-        ) from None
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{folder / MODEL_FILE} is not the decoder of its card: {reason}") from None
     return decoder.requires_grad_(False).eval()

@@ -1,1 +1,1 @@
-"""An encoder and its decoders together, inversion by optimisation, and the methods that both make up."""
+"""An encoder with its decoders, inversion by optimisation, and both as methods with one interface."""

@@ -28,14 +28,14 @@ def load_inverter(
     """Load an encoder and its published decoders.
 
     Args:
-        layers: a name from `list_layers(encoder)`, several of them, or `"all"` that have a decoder; None takes the last
-            of these in each stage.
+        layers: a name from `list_layers(encoder)`, several names, or `"all"` for every layer that has a decoder; None
+            takes the last of these of each stage.
         encoder: one of `ENCODERS`.
-        weights: see `VGGEncoder`; None takes the default of the encoder.
-        checkpoints: a folder of published decoders; None looks where `find_checkpoints` says.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        objective: which decoders: `pixel`, trained for small errors of pixels; `perceptual`, trained for those of
-            features too; `linear`, fitted in closed form.
+        weights: see `create_encoder`; None takes the default of the encoder.
+        checkpoints: a folder of published decoders; None takes that of `find_checkpoints()`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, see `find_device`.
+        objective: `pixel` for decoders trained on the error of the pixels, `perceptual` for those trained on the errors
+            of features too, `linear` for those fitted in closed form.
 
     Raises:
         UnknownNameError: an encoder, layer, set of weights or objective does not exist.
@@ -45,17 +45,25 @@ def load_inverter(
     """
     root = find_checkpoints(Path(checkpoints) if checkpoints is not None else None)
     names = choose_layers(layers, encoder, weights, root, objective)
-    place = find_device(device)
+    target = find_device(device)
     network = create_encoder(encoder, weights, names)
     folder = root / encoder_folder(encoder, weights)
     decoders = {layer: load_decoder(folder / folder_name(layer, objective), network) for layer in names}
-    return Inverter(network, decoders, place)
+    return Inverter(network, decoders, target)
 
 
 def choose_layers(
     layers: str | Iterable[str] | None, encoder: str, weights: str | None, root: Path, objective: str
 ) -> list[str]:
-    """The layers that `load_inverter` loads decoders for, from the folder `root`; its errors are those."""
+    """The layers that `load_inverter` loads decoders for, in order of execution.
+
+    Args:
+        layers, encoder, weights, objective: see `load_inverter`.
+        root: a folder of published decoders.
+
+    Raises:
+        UnknownNameError, CheckpointError: see `load_inverter`.
+    """
     available = available_decoders(root, encoder, weights, objective)
     if not available:
         check_weights(encoder, weights or default_weights(encoder))

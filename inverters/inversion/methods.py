@@ -1,31 +1,31 @@
-"""Methods of inversion: each makes an image from the features of another image, which it never sees."""
+"""Methods of inversion: functions from features to images, which never see the original image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 
 from inverters.data.images import pad_to_multiple
 from inverters.encoders.base import Encoder
 from inverters.encoders.layers import Layer
 from inverters.errors import InverterError, unknown_name
+from inverters.inversion.inputs import padded_size
 from inverters.inversion.inverter import Inverter
 from inverters.inversion.optimization import Progress, invert_by_optimization
 from inverters.inversion.presets import PRESETS, OptimizationSettings
 
-MAX_OPTIMIZED = 2_000_000  # pixels of an image; L-BFGS keeps the encoder's activations and 40 images
+MAX_OPTIMIZED = 2_000_000  # pixels; measured on a CPU, L-BFGS through VGG-19 takes up to 3.7 kB a pixel, 7.5 GB in all
 
 
 class Reconstruction(NamedTuple):
-    """What a method makes of features.
+    """The result of a method.
 
     Attributes:
         images: N×3×H×W float32 in [0, 1].
-        encoder_passes: for each image, beside the one that computed its features.
-        notes: what a reader of the result should know.
-        interrupted: Ctrl-C ended the optimisation, and `images` are the best so far.
+        encoder_passes: passes per image, without the one that computed its features.
+        notes: remarks for the reader of the result, such as why an optimisation ended early.
+        interrupted: Ctrl-C ended the optimisation; `images` are the best so far.
     """
 
     images: Tensor
@@ -35,21 +35,29 @@ class Reconstruction(NamedTuple):
 
 
 class Method(Protocol):
-    """Inverts features.
+    """A function from features to images.
 
-    `exact` says whether it needs features in float32, or takes them in the precision of `Inverter.encode`.
+    Attributes:
+        exact: whether the features must be float32 (`Inverter.encode(..., exact=True)`).
     """
 
     exact: bool
 
     def __call__(self, features: Tensor, encoder: Encoder, layer: Layer, size: tuple[int, int]) -> Reconstruction:
-        """Reconstruct images of `size` (height, width) from `features`, N×C×h×w, of `layer`."""
+        """Reconstruct images.
+
+        Args:
+            features: N×C×h×w, of `layer`, on the encoder's device.
+            encoder: the network that computed them.
+            layer: one of its layers.
+            size: height and width of the images.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Decode:
-    """One pass through the decoder of the layer."""
+    """Inversion by the decoder of the layer, in one pass."""
 
     inverter: Inverter
     exact = False
@@ -60,7 +68,12 @@ class Decode:
 
 @dataclass(frozen=True)
 class Optimize:
-    """`invert_by_optimization`, from noise, mid-grey, or the result of a decoder (Dosovitskiy & Brox 2016)."""
+    """Inversion by optimisation, see `invert_by_optimization`.
+
+    Attributes:
+        init: `noise`, `grey`, or a decoder, whose reconstruction is the initial image (Dosovitskiy & Brox 2016).
+        settings, iterations, seed, progress: see `invert_by_optimization`.
+    """
 
     settings: OptimizationSettings = PRESETS["gatys"]
     iterations: int = 200
@@ -73,31 +86,31 @@ class Optimize:
         """See `Method`.
 
         Raises:
-            InverterError: the images are too large for the memory that this takes.
+            InverterError: the images are too large for the memory.
         """
         height, width = size
         if height * width > MAX_OPTIMIZED:
-            fits = int(min(size) * (MAX_OPTIMIZED / (height * width)) ** 0.5)
+            fits = int(min(size) * (MAX_OPTIMIZED / (height * width)) ** 0.5 - 0.5)  # the longer side gets rounded
             raise InverterError(
-                f"{width}×{height} pixels are too many for optimisation: shrink the shorter side to {fits} with --size"
+                f"an image of {width}×{height} pixels is too large for optimisation: shrink its shorter side to {fits} "
+                "with --size"
             )
-        multiple = encoder.input_multiple
-        padded = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
-        start: Any = self.init
+        init: Tensor | Literal["noise", "grey"]
         if isinstance(self.init, Decode):
-            start = pad_to_multiple(self.init(features, encoder, layer, size).images, multiple)
-        with torch.enable_grad():
-            result = invert_by_optimization(
-                features,
-                encoder,
-                layer,
-                padded,
-                settings=self.settings,
-                iterations=self.iterations,
-                init=start,
-                seed=self.seed,
-                progress=self.progress,
-            )
+            init = pad_to_multiple(self.init(features, encoder, layer, size).images, encoder.input_multiple)
+        else:
+            init = self.init
+        result = invert_by_optimization(
+            features,
+            encoder,
+            layer,
+            padded_size(size, encoder.input_multiple),
+            settings=self.settings,
+            iterations=self.iterations,
+            init=init,
+            seed=self.seed,
+            progress=self.progress,
+        )
         return Reconstruction(
             result.images[..., :height, :width],
             max(result.encoder_passes),
@@ -106,13 +119,13 @@ class Optimize:
         )
 
 
-DECODER_METHODS = {"decoder": "pixel", "perceptual": "perceptual", "linear": "linear"}  # by name, their objective
+DECODER_METHODS = {"decoder": "pixel", "perceptual": "perceptual", "linear": "linear"}  # name: objective
 REFINED = "+lbfgs"
 METHODS = (*DECODER_METHODS, "lbfgs", *(f"{name}{REFINED}" for name in DECODER_METHODS))
 
 
 def decoder_objective(method: str) -> str | None:
-    """The objective of the decoder that a method needs; None for one that needs no decoder.
+    """The objective of the decoders that a method needs, or None if it needs none.
 
     Raises:
         UnknownNameError: there is no such method.
@@ -123,12 +136,12 @@ def decoder_objective(method: str) -> str | None:
 
 
 def create_method(name: str, inverters: Mapping[str, Inverter], iterations: int = 200, seed: int = 0) -> Method:
-    """The method of this name.
+    """Create the method `name`.
 
     Args:
         name: one of `METHODS`.
-        inverters: by objective, those that hold the decoders.
-        iterations, seed: of methods that optimise; see `invert_by_optimization`.
+        inverters: by objective; at least the one of `decoder_objective(name)`.
+        iterations, seed: for methods that optimise, see `invert_by_optimization`.
 
     Raises:
         UnknownNameError: there is no such method.

@@ -1,4 +1,4 @@
-"""Inversion by optimisation: descend from an initial image to one whose features match.
+"""Inversion by optimisation: descend from an initial image to one with the same features.
 
 The slow reference method. Mahendran & Vedaldi 2015 (Eq. 1) introduced it with a prior on the image; Gatys et al. 2016
 (Fig. 1) use it without one.
@@ -20,6 +20,7 @@ from inverters.devices import exact_float32
 from inverters.encoders.base import Encoder
 from inverters.encoders.layers import Layer
 from inverters.errors import InverterError, unknown_name
+from inverters.inversion.inputs import require_features, require_shape
 from inverters.inversion.presets import PRESETS, OptimizationSettings
 from inverters.metrics import feature_error
 
@@ -28,34 +29,34 @@ OPTIMIZERS: dict[str, Callable[[Tensor, float], Optimizer]] = {
         [image],
         lr=step_size,
         max_iter=1,  # one iteration per step
-        max_eval=26,  # 25 for the line search; torch's default, max_iter · 1.25, would leave it none
-        tolerance_grad=0,  # torch's tolerances are absolute, and the objective is small long before it is minimal
+        max_eval=26,  # leaves the line search 25; torch's default of 1.25 · max_iter leaves it none
+        tolerance_grad=0,  # torch's tolerances are absolute, and the objective is small long before its minimum
         tolerance_change=0,
-        history_size=20,  # as in Gatys' code; each entry takes two images of memory
+        history_size=20,  # as in Gatys' code; each entry holds two images
         line_search_fn="strong_wolfe",
     ),
     "adam": lambda image, step_size: torch.optim.Adam([image], lr=step_size),
     "momentum": lambda image, step_size: torch.optim.SGD([image], lr=step_size, momentum=0.9),
 }
 
-Progress = Callable[[int, int, float], None]  # number of the image, iteration, objective
+Progress = Callable[[int, int, float], None]  # takes the index of the image, the iteration and the objective
 
 
 def total_variation_norm(images: Tensor, beta: float) -> Tensor:
-    """TV^β, the mean of (Δx² + Δy²)^(β/2) over all values of N×3×H×W; 0 past the last row and column (M&V 2015)."""
+    """TV^β: the mean of (Δx² + Δy²)^(β/2) over N×3×H×W; differences past the border are 0 (M&V 2015)."""
     rows = F.pad(images.diff(dim=-2), (0, 0, 0, 1))
     columns = F.pad(images.diff(dim=-1), (0, 1))
-    return (rows.square() + columns.square() + 1e-12).pow(beta / 2).mean()  # at 0 the root of β = 1 has no gradient
+    return (rows.square() + columns.square() + 1e-12).pow(beta / 2).mean()  # for β = 1 the root has no gradient at 0
 
 
 def alpha_norm(images: Tensor, alpha: float) -> Tensor:
-    """The mean of |2x − 1|^α: with a large α next to nothing inside [0, 1] and steep outside (M&V 2015)."""
+    """The mean of |2x − 1|^α, which for a large α is almost 0 inside [0, 1] and steep outside (M&V 2015)."""
     return (2 * images - 1).abs().pow(alpha).mean()
 
 
 @dataclass(frozen=True)
 class OptimizationResult:
-    """The result of `invert_by_optimization`; every list has an entry for each image.
+    """The result of `invert_by_optimization`. Every list has one entry per image.
 
     Attributes:
         images: N×3×H×W in [0, 1], the points of the lowest objective.
@@ -63,7 +64,7 @@ class OptimizationResult:
         seconds: duration.
         encoder_passes: forward and backward passes through the encoder.
         notes: why the optimisation ended early, or None.
-        interrupted: Ctrl-C ended the last of these optimisations; images after it were not begun and are left out.
+        interrupted: Ctrl-C ended the last of these optimisations; the images after it are left out.
     """
 
     images: Tensor
@@ -74,6 +75,7 @@ class OptimizationResult:
     interrupted: bool
 
 
+@exact_float32()
 def invert_by_optimization(
     features: Tensor,
     encoder: Encoder,
@@ -86,21 +88,21 @@ def invert_by_optimization(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> OptimizationResult:
-    """Find images with these features: minimise ‖φ(x) − φ₀‖² / ‖φ₀‖² plus the priors of `settings`.
+    """Find images x with the features φ₀: minimise ‖φ(x) − φ₀‖² / ‖φ₀‖² plus the priors of `settings`.
 
-    Each image is optimised by itself, in float32. Ctrl-C ends the optimisation with the best point so far.
+    Every image is optimised on its own, in float32. Ctrl-C ends the optimisation and keeps the best point so far.
 
     Args:
         features: φ₀, N×C×h×w, on the encoder's device.
         encoder: φ.
-        layer: of the encoder, where the features are from.
+        layer: the layer of the encoder that the features come from.
         size: height and width of the images, multiples of `encoder.input_multiple`.
         settings: the optimizer and the priors.
-        iterations: number of steps; a step of L-BFGS takes one encoder pass, occasionally a few.
-        init: where to start: `noise`, the same for every image; `grey`; or N×3×H×W in [0, 1], such as a decoder's
-            reconstructions. Rounded to 8 bits, the result is then never further from the features than `init`:
-            where the optimisation does not achieve that, `init` is returned.
-        seed: of the noise.
+        iterations: number of steps. A step of L-BFGS takes one encoder pass, occasionally a few.
+        init: the initial images: `noise`, the same for every image; `grey`; or N×3×H×W in [0, 1], such as the
+            reconstructions of a decoder. Given images are returned where the optimum, rounded to 8 bits, has the larger
+            feature error.
+        seed: seed of the noise.
         progress: called at the initial image, as iteration 0, and after each iteration.
 
     Raises:
@@ -112,13 +114,13 @@ def invert_by_optimization(
     if iterations < 1:
         raise InverterError(f"iterations must be at least 1, not {iterations}")
     encoder.require_layers([layer.name])
-    (height, width), stride, count = size, layer.spatial_stride, len(features)
-    _require_shape("features", features, (count, layer.channels, height // stride, width // stride))
+    require_features(features, layer, size)
+    count = len(features)
     if isinstance(init, Tensor):
-        _require_shape("init", init, (count, 3, height, width))
+        require_shape("init", init, (count, 3, *size))
         starts = init
     else:
-        starts = _initial_image(init, height, width, settings.noise, seed).expand(count, -1, -1, -1)
+        starts = _initial_image(init, size, settings.noise, seed).expand(count, -1, -1, -1)
 
     descents: list[_Descent] = []
     for number in range(count):
@@ -137,20 +139,15 @@ def invert_by_optimization(
     )
 
 
-def _require_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    if tensor.shape != shape:
-        raise InverterError(f"{name} must be {'×'.join(map(str, shape))}, not {'×'.join(map(str, tensor.shape))}")
-
-
-def _initial_image(init: str, height: int, width: int, noise: float, seed: int) -> Tensor:
+def _initial_image(init: str, size: tuple[int, int], noise: float, seed: int) -> Tensor:
     if init not in ("noise", "grey"):
         raise unknown_name("initial image", init, ("noise", "grey"))
     std = noise if init == "noise" else 0.0
-    return 0.5 + std * torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
+    return 0.5 + std * torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
 class _Point(NamedTuple):
-    """An image, 1×3×H×W, and what the optimizer descends there: the objective times 3·H·W, and its gradient."""
+    """An image, 1×3×H×W, with the value that the optimizer minimises, 3·H·W times the objective, and its gradient."""
 
     image: Tensor
     value: float
@@ -175,7 +172,7 @@ class _Descent:
         return self.points[0].image if self.points else self.start
 
     def run(self, iterations: int, report: Callable[[int, float], None] | None) -> None:
-        """Descend; where the objective is not finite, once more from the best point with half the step size."""
+        """Descend. If the objective becomes non-finite, continue once from the best point with half the step size."""
         started = time.perf_counter()
         for step_size in (self.settings.step_size, self.settings.step_size / 2):
             try:
@@ -186,7 +183,7 @@ class _Descent:
                 self.interrupted = True
             break
         else:
-            self.note = f"stopped in iteration {len(self.losses)}: with half the step, too, the objective is not finite"
+            self.note = f"stopped in iteration {len(self.losses)}: the objective is not finite, even with half the step"
         self.seconds = time.perf_counter() - started
 
     def _descend(self, step_size: float, iterations: int, report: Callable[[int, float], None] | None) -> None:
@@ -203,7 +200,7 @@ class _Descent:
                 break
 
     def _evaluate(self) -> float:
-        """The value at `self.image`, and its gradient in `self.image.grad`; where both are known, without a pass."""
+        """Return the value at `self.image` and set its gradient, without an encoder pass if both are known."""
         known = [point for point in self.points if torch.equal(point.image, self.image)]
         point = known[0] if known else self._measure()
         self.image.grad = point.gradient
@@ -212,11 +209,10 @@ class _Descent:
     @torch.enable_grad()
     def _measure(self) -> _Point:
         self.passes += 1
-        with exact_float32():
-            value = self._objective(self.image) * self.image.numel()
-            if not value.isfinite():
-                raise FloatingPointError
-            (gradient,) = torch.autograd.grad(value, self.image)
+        value = self._objective(self.image) * self.image.numel()
+        if not value.isfinite():
+            raise FloatingPointError
+        (gradient,) = torch.autograd.grad(value, self.image)
         point = _Point(self.image.detach().clone(), value.item(), gradient.contiguous())
         self.points = [min([*self.points[:1], point], key=lambda known: known.value), point]
         return point
@@ -233,7 +229,7 @@ class _Descent:
         return loss
 
     def result(self, keep_start: bool) -> Tensor:
-        """The best image in [0, 1]; with `keep_start` the initial one where that has the better features in 8 bits."""
+        """The best image in [0, 1]; with `keep_start` the initial one if its feature error in 8 bits is smaller."""
         best = self.best.clamp(0, 1)
         return self.start if keep_start and not self._error(best) <= self._error(self.start) else best
 

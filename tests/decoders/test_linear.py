@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from inverters.data.images import load_image, to_pillow
-from inverters.decoders.convolutional import LinearDecoder
-from inverters.decoders.linear import fit_linear_decoders
+from inverters.decoders.linear import LinearDecoder, fit_linear_decoders
 from inverters.decoders.published import available_decoders, load_decoder
 from inverters.encoders.vgg import VGGEncoder
+from inverters.encoders.vgg_layers import vgg_layers
 from inverters.errors import CheckpointError, ConfigError, InverterError, TrainingError, UnknownNameError
 from inverters.inversion.loading import load_inverter
 from inverters.metrics import peak_signal_noise_ratio
@@ -28,9 +28,8 @@ def images(count: int, size: int = 32, seed: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-def encode(batch: Tensor, encoder: VGGEncoder) -> np.ndarray:
-    (features,) = encoder(batch).values()
-    return features.double().numpy()
+def encode(batch: Tensor, encoder: VGGEncoder, layer: str) -> np.ndarray:
+    return encoder(batch, [layer])[layer].double().numpy()
 
 
 def neighbourhoods(features: np.ndarray, size: int) -> np.ndarray:
@@ -54,52 +53,54 @@ def patches(batch: Tensor, stride: int) -> np.ndarray:
 )
 def test_the_fit_is_that_of_dense_least_squares(layer: str, kernel_size: int, ridge: float) -> None:
     encoder, batch = VGGEncoder([layer], weights="random"), images(4)
-    decoder = fit_linear_decoders(encoder, [batch], kernel_size, ridge)[layer]
+    decoder = fit_linear_decoders(encoder, [layer], [batch], kernel_size, ridge)[layer]
 
-    features = encode(batch, encoder)
+    features = encode(batch, encoder, layer)
     mean, std = features.mean((0, 2, 3), keepdims=True), features.std((0, 2, 3), keepdims=True)
     inputs = neighbourhoods((features - mean) / std, kernel_size)
-    outputs = patches(batch, encoder.taps[0].stride)
-    places, size = inputs.shape
-    penalty = np.sqrt(ridge * places) * np.eye(size, size + 1)  # the last column, the bias, is free
-    design = np.concatenate([np.concatenate([inputs, np.ones((places, 1))], axis=1), penalty])
+    stride = decoder.layer.spatial_stride
+    outputs = patches(batch, stride)
+    positions, size = inputs.shape
+    penalty = np.sqrt(ridge * positions) * np.eye(size, size + 1)  # the last column, the bias, is free
+    design = np.concatenate([np.concatenate([inputs, np.ones((positions, 1))], axis=1), penalty])
     solution, *_ = np.linalg.lstsq(design, np.concatenate([outputs, np.zeros((size, outputs.shape[1]))]))
 
     np.testing.assert_allclose(decoder.mean.numpy(), mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(decoder.std.numpy(), std, rtol=1e-4)
     with torch.no_grad():
         decoded = decoder(torch.from_numpy(features).float())
-    np.testing.assert_allclose(patches(decoded, encoder.taps[0].stride), design[:places] @ solution, atol=2e-4)
+    np.testing.assert_allclose(patches(decoded, stride), design[:positions] @ solution, atol=2e-4)
 
 
 def test_it_beats_the_mean_image_on_new_images_by_far() -> None:
     layers = ["relu1_2", "relu2_2"]
     encoder, new = VGGEncoder(layers, weights="random"), images(4, seed=1)
-    decoders = fit_linear_decoders(encoder, images(24).split(8))
+    decoders = fit_linear_decoders(encoder, layers, images(24).split(8))
     mean = images(24).mean((0, 2, 3), keepdim=True).expand_as(new)
     with torch.no_grad():
-        for layer, features in encoder(new).items():
+        for layer, features in encoder(new, layers).items():
             gain = peak_signal_noise_ratio(decoders[layer](features), new) - peak_signal_noise_ratio(mean, new)
             assert gain.min() > 8, layer
 
 
-@pytest.mark.parametrize(("sizes", "places"), [([1] * 6, 4096), ([2, 4], 700), ([5, 1], 100)])
+@pytest.mark.parametrize(("sizes", "positions"), [([1] * 6, 4096), ([2, 4], 700), ([5, 1], 100)])
 def test_it_does_not_depend_on_how_the_images_are_split(
-    sizes: list[int], places: int, monkeypatch: pytest.MonkeyPatch
+    sizes: list[int], positions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder, batch = VGGEncoder(["relu2_1"], weights="random"), images(6)
-    whole = fit_linear_decoders(encoder, [batch], kernel_size=1)["relu2_1"]
-    monkeypatch.setattr("inverters.decoders.linear.PLACES", places)
-    split = fit_linear_decoders(encoder, batch.split(sizes), kernel_size=1)["relu2_1"]
+    whole = fit_linear_decoders(encoder, ["relu2_1"], [batch], kernel_size=1)["relu2_1"]
+    monkeypatch.setattr("inverters.decoders.linear.POSITIONS", positions)
+    split = fit_linear_decoders(encoder, ["relu2_1"], batch.split(sizes), kernel_size=1)["relu2_1"]
     with torch.no_grad():
-        features = encoder(batch)["relu2_1"]
+        features = encoder(batch, ["relu2_1"])["relu2_1"]
         torch.testing.assert_close(split(features), whole(features), rtol=0, atol=1e-4)
 
 
 def test_a_layer_does_not_depend_on_the_others() -> None:
     batch = images(4)
-    both = fit_linear_decoders(VGGEncoder(["relu1_1", "relu2_1"], weights="random"), [batch], kernel_size=1)
-    alone = fit_linear_decoders(VGGEncoder(["relu1_1"], weights="random"), [batch], kernel_size=1)
+    encoder = VGGEncoder(["relu2_1"], weights="random")
+    both = fit_linear_decoders(encoder, ["relu1_1", "relu2_1"], [batch], kernel_size=1)
+    alone = fit_linear_decoders(encoder, ["relu1_1"], [batch], kernel_size=1)
     for key, tensor in alone["relu1_1"].state_dict().items():
         assert torch.equal(tensor, both["relu1_1"].state_dict()[key]), key
 
@@ -108,19 +109,19 @@ def test_a_silent_channel_does_no_harm() -> None:
     encoder, batch = VGGEncoder(["relu1_1"], weights="random"), images(4)
     with torch.no_grad():
         encoder.features[0].bias[:5] = -1e3  # never above zero
-    decoder = fit_linear_decoders(encoder, [batch])["relu1_1"]
+    decoder = fit_linear_decoders(encoder, ["relu1_1"], [batch])["relu1_1"]
     with torch.no_grad():
-        decoded = decoder(encoder(batch)["relu1_1"])
+        decoded = decoder(encoder(batch, ["relu1_1"])["relu1_1"])
     assert peak_signal_noise_ratio(decoded, batch).min() > 30
 
 
 def test_an_even_kernel_has_no_centre() -> None:
     with pytest.raises(InverterError, match="kernel_size must be odd, not 2"):
-        LinearDecoder("relu1_1", kernel_size=2)
+        LinearDecoder(vgg_layers("vgg19")["relu1_1"], kernel_size=2)
 
 
 def test_decoders_have_the_sizes_of_their_layers() -> None:
-    decoder = LinearDecoder("relu3_1", kernel_size=5)
+    decoder = LinearDecoder(vgg_layers("vgg19")["relu3_1"], kernel_size=5)
     assert decoder(torch.zeros(2, 256, 3, 4)).shape == (2, 3, 12, 16)
     assert decoder.arguments == {"kernel_size": 5}
     assert list(decoder.state_dict()) == ["mean", "std", "body.0.weight", "body.0.bias"]
@@ -185,7 +186,7 @@ def test_linear_decoders_do_not_stand_in_for_trained_ones(run: Path, tmp_path: P
     assert available_decoders(root, weights="random") == {}
     with pytest.raises(CheckpointError, match="no decoder for relu1_1 under"):
         load_inverter(["relu1_1"], weights="random", checkpoints=root)
-    with pytest.raises(CheckpointError, match=r"no linear decoder for relu3_1 under .* At hand: relu1_1, relu2_1\."):
+    with pytest.raises(CheckpointError, match=r"no linear decoder for relu3_1 under .* Available: relu1_1, relu2_1\."):
         load_inverter(["relu3_1"], weights="random", checkpoints=root, objective="linear")
     with pytest.raises(UnknownNameError, match="objective 'linaer': did you mean 'linear'"):
         load_inverter(checkpoints=root, objective="linaer")

@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +9,27 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from inverters.decoders import published as checkpoint
+from inverters.decoders import published as publishing
+from inverters.decoders.base import Decoder, LayerDict
 from inverters.decoders.convolutional import ConvDecoder
+from inverters.decoders.linear import LinearDecoder
 from inverters.decoders.published import (
     CARD_FILE,
     MODEL_FILE,
     DecoderCard,
     available_decoders,
+    build_decoder,
     find_checkpoints,
     load_decoder,
     publish_decoder,
     read_card,
 )
+from inverters.encoders.base import Encoder
+from inverters.encoders.layers import Layer
 from inverters.encoders.vgg import VGGEncoder
-from inverters.errors import CheckpointError, InverterError, OutputError, UnknownNameError
-from inverters.files import atomic_write, make_folder
+from inverters.encoders.vgg_layers import vgg_layers
+from inverters.errors import CheckpointError, OutputError, UnknownNameError
 from inverters.inversion.inverter import Inverter
-from inverters.inversion.loading import load_inverter
 
 LAYERS = ("relu1_1", "relu2_1")
 
@@ -32,17 +37,17 @@ LAYERS = ("relu1_1", "relu2_1")
 def tiny_decoder(layer: str) -> ConvDecoder:
     """A decoder of few channels whose features' statistics are not 0 and 1."""
     torch.manual_seed(len(layer))
-    decoder = ConvDecoder(layer, stages=[(4, 1)])
+    decoder = ConvDecoder(vgg_layers("vgg19")[layer], stages=[(4, 1)])
     channels = decoder.layer.channels
     decoder.set_statistics(torch.rand(channels), 0.5 + torch.rand(channels) / 3)
     return decoder.eval()
 
 
-def card(layer: str = "relu1_1", **changes: Any) -> DecoderCard:
+def card(layer: str = "relu1_1", fingerprint: str = "", **changes: Any) -> DecoderCard:
     values: dict[str, Any] = {
         "encoder": "vgg19",
         "weights": "random",
-        "fingerprint": VGGEncoder([layer], weights="random").fingerprint(layer),
+        "fingerprint": fingerprint or VGGEncoder([layer], weights="random").fingerprint(layer),
         "layer": layer,
         "decoder": {"stages": [[4, 1]]},
         "loss": {"pixel": 1.0},
@@ -75,11 +80,6 @@ def encoder() -> VGGEncoder:
     return VGGEncoder(LAYERS, weights="random")
 
 
-@pytest.fixture(scope="module")
-def inverter(published: Path) -> Inverter:
-    return load_inverter(LAYERS, weights="random", checkpoints=published, device="cpu")
-
-
 def photographs(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
@@ -88,71 +88,6 @@ def message(error: pytest.ExceptionInfo[Exception]) -> str:
     """The message, which must be one line."""
     assert "\n" not in str(error.value)
     return str(error.value)
-
-
-# Files
-
-
-def test_a_file_is_written_whole(tmp_path: Path) -> None:
-    atomic_write(tmp_path / "a", "größer\n")
-    atomic_write(tmp_path / "b", b"\x00\xff")
-    assert (tmp_path / "a").read_bytes() == "größer\n".encode()
-    assert (tmp_path / "b").read_bytes() == b"\x00\xff"
-    assert {file.name for file in tmp_path.iterdir()} == {"a", "b"}
-
-
-@pytest.mark.parametrize("broken", ["write_bytes", "replace"])
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
-    (tmp_path / "a").write_text("old")
-    written = []
-
-    def fail(path: Path, *_: Any) -> None:
-        written.append(path)
-        if broken == "write_bytes":
-            path.touch()  # half of it is there
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, broken, fail)
-    with pytest.raises(OutputError) as error:
-        atomic_write(tmp_path / "a", "new")
-    assert message(error) == f"cannot write {tmp_path / 'a'}: No space left on device"
-    assert [path.parent for path in written] == [tmp_path]
-    assert [file.name for file in tmp_path.iterdir()] == ["a"]
-    assert (tmp_path / "a").read_text() == "old"
-
-
-def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(path: Path, _: Path) -> None:
-        assert path.read_text() == "new"
-        raise KeyboardInterrupt
-
-    (tmp_path / "a").write_text("old")
-    monkeypatch.setattr(Path, "replace", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        atomic_write(tmp_path / "a", "new")
-    assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
-
-
-def test_a_file_name_that_is_not_utf8_survives_in_json(tmp_path: Path) -> None:
-    name = b"caf\xe9.jpg".decode(errors="surrogateescape")
-    atomic_write(tmp_path / "a.json", json.dumps({"image": name}, ensure_ascii=False))
-    assert json.loads((tmp_path / "a.json").read_text())["image"] == name
-
-
-def test_what_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(OutputError) as error:
-        make_folder(tmp_path / "file" / "folder")
-    assert message(error) == f"cannot create the folder {tmp_path / 'file' / 'folder'}: Not a directory"
-    with pytest.raises(OutputError) as error:
-        make_folder(tmp_path / "file")
-    assert message(error) == f"cannot create the folder {tmp_path / 'file'}: File exists"
-    with pytest.raises(OutputError) as error:
-        atomic_write(tmp_path / "none" / "file", "")
-    assert message(error) == f"cannot write {tmp_path / 'none' / 'file'}: No such file or directory"
-    make_folder(tmp_path / "a" / "b")
-    make_folder(tmp_path / "a" / "b")
-    assert (tmp_path / "a" / "b").is_dir()
 
 
 # Publishing
@@ -179,12 +114,13 @@ def test_a_published_decoder_is_half_precision_and_otherwise_the_same(tmp_path: 
 def test_the_card_says_what_made_the_decoder(published: Path) -> None:
     values = json.loads((published / "vgg19-random" / "relu1_1" / "config.json").read_text())
     assert values == {
-        "schema_version": 1,
+        "schema_version": 2,
         "encoder": "vgg19",
         "weights": "random",
         "fingerprint": VGGEncoder(["relu1_1"], weights="random").fingerprint("relu1_1"),
         "layer": "relu1_1",
         "objective": "pixel",
+        "architecture": "conv",
         "initial": None,
         "decoder": {"stages": [[4, 1]]},
         "loss": {"pixel": 1.0},
@@ -221,7 +157,7 @@ def test_where_decoders_are_looked_for(tmp_path: Path, monkeypatch: pytest.Monke
     a, b, source = tmp_path / "a", tmp_path / "b", tmp_path / "source"
     for folder in (a, b, source / "inverters", source / "checkpoints"):
         folder.mkdir(parents=True)
-    monkeypatch.setattr(checkpoint, "__file__", str(source / "inverters" / "checkpoint.py"))
+    monkeypatch.setattr(publishing, "PACKAGE", source / "inverters")
 
     monkeypatch.setenv("INVERTERS_CHECKPOINTS", str(b))
     assert find_checkpoints(a) == a
@@ -244,12 +180,7 @@ def test_a_folder_of_decoders_that_is_not_there(tmp_path: Path, monkeypatch: pyt
     assert message(error) == f"no folder of decoders at {tmp_path / 'none'}, which $INVERTERS_CHECKPOINTS names"
 
 
-def test_the_variable_is_used_by_load_inverter(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INVERTERS_CHECKPOINTS", str(published))
-    assert list(load_inverter(weights="random", device="cpu").decoders) == list(LAYERS)
-
-
-def test_decoders_at_hand(root: Path, tmp_path: Path) -> None:
+def test_available_decoders(root: Path, tmp_path: Path) -> None:
     (root / "vgg19-random" / "notes").mkdir()
     cards = available_decoders(root, weights="random")
     assert list(cards) == list(LAYERS)
@@ -341,8 +272,8 @@ def test_a_pickle_is_not_a_model(root: Path, encoder: VGGEncoder) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"schema_version": 2}, "has schema version 2, but this version of inverters reads 1"),
-        ({"schema_version": None}, "has schema version None, but this version of inverters reads 1"),
+        ({"schema_version": 3}, "has schema version 3, but this version of inverters reads 1 to 2"),
+        ({"schema_version": None}, "has schema version None, but this version of inverters reads 1 to 2"),
         ({"colour": 1}, "does not describe a decoder: colour: Extra inputs are not permitted"),
         ({"steps": "many", "layer": 3}, "does not describe a decoder: layer: Input should be a valid string; steps: "),
     ],
@@ -378,153 +309,153 @@ def test_a_damaged_card(root: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "reason"),
+    ("changes", "reason"),
     [
-        ({"stages": [[4, 1], [4, 1]]}, "decoder for relu1_1 has 2 stages; its stride 1 allows at most 1"),
-        ({"depth": 3}, "unexpected keyword argument 'depth'"),
-        ({"stages": [[8, 1]]}, "size mismatch for body.0.weight"),
-    ],
-)
-def test_arguments_that_do_not_fit(root: Path, encoder: VGGEncoder, arguments: dict[str, Any], reason: str) -> None:
-    path = root / "vgg19-random" / "relu1_1" / CARD_FILE
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"decoder": arguments}))
-    with pytest.raises(InverterError) as error:
-        load_decoder(path.parent, encoder)
-    assert reason in message(error)
-
-
-# The inverter
-
-
-def test_unless_layers_are_named_the_deepest_of_each_block_is_taken(root: Path) -> None:
-    publish_decoder(tiny_decoder("relu1_2"), card("relu1_2"), root)
-
-    def loaded(*layers: str | None) -> list[str]:
-        return list(load_inverter(*layers, weights="random", checkpoints=root, device="cpu").decoders)
-
-    assert loaded() == loaded(None) == ["relu1_2", "relu2_1"]
-    assert loaded("all") == ["relu1_1", "relu1_2", "relu2_1"]
-
-
-def test_load_inverter_lists_what_is_at_hand(published: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError) as error:
-        load_inverter(["relu1_1", "relu5_1", "pool2"], weights="random", checkpoints=published)
-    assert message(error) == (
-        f"no decoder for pool2, relu5_1 under {published / 'vgg19-random'}. At hand: relu1_1, relu2_1. "
-        "Train one with `invert train`, or name a folder with --checkpoints"
-    )
-    with pytest.raises(CheckpointError, match=r"The papers' conv2_1 is relu2_1 here\. At hand: relu1_1, relu2_1"):
-        load_inverter(["conv2_1"], weights="random", checkpoints=published)
-    with pytest.raises(CheckpointError) as error:
-        load_inverter(checkpoints=str(tmp_path))
-    assert message(error).startswith(f"no decoder for vgg19 under {tmp_path / 'vgg19-original'}. At hand: none. Train")
-
-
-def test_load_inverter_refuses_unknown_names(published: Path) -> None:
-    with pytest.raises(UnknownNameError, match="unknown encoder 'vgg91': did you mean 'vgg19'"):
-        load_inverter(encoder="vgg91", checkpoints=published)
-    with pytest.raises(UnknownNameError, match="unknown layer of vgg19 'relu1_9': did you mean 'relu1_"):
-        load_inverter(["relu1_9"], weights="random", checkpoints=published)
-    with pytest.raises(UnknownNameError, match="unknown weights of vgg19 'orignal': did you mean 'original'"):
-        load_inverter(weights="orignal", checkpoints=published)
-    with pytest.raises(InverterError, match=r"no device 'gpu' on this machine\. Valid: auto, .*cpu"):
-        load_inverter(weights="random", checkpoints=published, device="gpu")
-
-
-def test_load_inverter_checks_the_weights(root: Path) -> None:
-    (root / "vgg19-random").rename(root / "vgg19-random-1")
-    with pytest.raises(CheckpointError, match="was trained on weights 'random' with fingerprint"):
-        load_inverter(weights="random-1", checkpoints=root, device="cpu")
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 40), (17, 45), (32, 64), (31, 5)])
-def test_any_size(inverter: Inverter, height: int, width: int) -> None:
-    images = photographs(2, 3, height, width)
-    results = inverter.reconstruct(images)
-    assert list(results) == list(LAYERS)
-    for preds in results.values():
-        assert preds.shape == images.shape
-        assert preds.dtype == torch.float32
-        assert not preds.requires_grad
-        assert preds.min() >= 0
-        assert preds.max() <= 1
-
-
-@torch.no_grad()
-def test_a_reconstruction_is_the_decoders_answer_to_the_padded_image(published: Path, inverter: Inverter) -> None:
-    images = photographs(2, 3, 40, 33)
-    padded = nn.functional.pad(images, (0, 31, 0, 24), mode="replicate")
-    encoder = VGGEncoder(LAYERS, weights="random")
-    for layer, preds in inverter.reconstruct(images).items():
-        decoder = load_decoder(published / "vgg19-random" / layer, encoder)
-        expected = decoder(encoder(padded)[layer])[..., :40, :33].clamp(0, 1)
-        torch.testing.assert_close(preds, expected, rtol=0, atol=0.02)  # bfloat16 where the processor has it
-        assert expected.std() > 0.02
-
-
-def test_results_are_clamped(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    inverter = load_inverter(["relu1_1"], weights="random", checkpoints=published, device="cpu")
-    monkeypatch.setattr(ConvDecoder, "forward", lambda _, features: features[:, :3] * 100 - 1)
-    preds = inverter.reconstruct(photographs(1, 3, 32, 32))["relu1_1"]
-    assert (preds.min(), preds.max()) == (0, 1)
-
-
-def test_images_of_a_batch_do_not_mix(inverter: Inverter) -> None:
-    images = photographs(3, 3, 20, 33)
-    together = inverter.reconstruct(images)
-    for number in range(3):
-        for layer, preds in inverter.reconstruct(images[number : number + 1]).items():
-            torch.testing.assert_close(preds[0], together[layer][number], rtol=0, atol=0.01)
-    assert (together["relu2_1"][0] - together["relu2_1"][1]).abs().max() > 0.05
-
-
-def test_a_layers_result_does_not_depend_on_the_others(published: Path, inverter: Inverter) -> None:
-    images = photographs(1, 3, 40, 40)
-    both = inverter.reconstruct(images)
-    for layer in LAYERS:
-        alone = load_inverter([layer], weights="random", checkpoints=published, device="cpu")
-        assert list(alone.decoders) == [layer]
-        assert torch.equal(alone.reconstruct(images)[layer], both[layer])
-
-
-def test_double_precision_images(inverter: Inverter) -> None:
-    images = photographs(1, 3, 32, 32)
-    for layer, preds in inverter.reconstruct(images.double()).items():
-        assert preds.dtype == torch.float32
-        assert torch.equal(preds, inverter.reconstruct(images)[layer])
-
-
-def test_a_reconstruction_can_be_worked_with(inverter: Inverter) -> None:
-    """It may enter a loss, and be changed in place: it is no inference tensor."""
-    preds = inverter.reconstruct(photographs(1, 3, 8, 8).requires_grad_())["relu1_1"]
-    scale = torch.ones(1, requires_grad=True)
-    (preds * scale).sum().backward()
-    torch.testing.assert_close(scale.grad, preds.sum()[None])
-    preds.mul_(0)
-    assert not preds.any()
-
-
-@pytest.mark.parametrize(
-    ("images", "expected"),
-    [
-        (torch.zeros(3, 8, 8), "images must be N×3×H×W, not 3×8×8"),
-        (torch.zeros(1, 8, 8, 3), "images must be N×3×H×W, not 1×8×8×3"),
-        (torch.zeros(1, 4, 8, 8), "images must be N×3×H×W, not 1×4×8×8"),
-        (torch.zeros(0, 3, 8, 8), "images must be N×3×H×W, not 0×3×8×8"),
-        (torch.zeros(1, 3, 0, 8), "images must be N×3×H×W, not 1×3×0×8"),
         (
-            torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
-            "images must be floating-point numbers in [0, 1], not torch.uint8",
+            {"decoder": {"stages": [[4, 1], [4, 1]]}},
+            "cannot load {folder}: the arguments {'stages': [[4, 1], [4, 1]]} do not fit a conv decoder of relu1_1: "
+            "a decoder of relu1_1 cannot have 2 stages: its stride 1 allows at most 1",
+        ),
+        ({"decoder": {"depth": 3}}, "unexpected keyword argument 'depth'"),
+        ({"decoder": {"stages": [[8, 1]]}}, "size mismatch for body.0.weight"),
+        (
+            {"architecture": "diffusion"},
+            "cannot load {folder}: unknown architecture 'diffusion': upgrade inverters, which knows conv, linear",
         ),
     ],
 )
-def test_what_is_not_a_batch_of_images(inverter: Inverter, images: Tensor, expected: str) -> None:
-    with pytest.raises(InverterError) as error:
-        inverter.reconstruct(images)
-    assert message(error) == expected
+def test_a_card_of_another_decoder(root: Path, encoder: VGGEncoder, changes: dict[str, Any], reason: str) -> None:
+    folder = root / "vgg19-random" / "relu1_1"
+    path = folder / CARD_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(CheckpointError) as error:
+        load_decoder(folder, encoder)
+    assert reason.replace("{folder}", str(folder)) in message(error)
 
 
-def test_the_inverter_knows_its_device(published: Path) -> None:
-    inverter = load_inverter(["relu1_1"], weights="random", checkpoints=published, device="cpu")
-    assert inverter.device == torch.device("cpu")
-    assert inverter.to("meta").device == torch.device("meta")
+def test_a_layer_that_the_encoder_does_not_have(published: Path) -> None:
+    folder = published / "vgg19-random" / "relu2_1"
+    with pytest.raises(CheckpointError) as error:
+        load_decoder(folder, VGGEncoder(["relu1_1"], weights="random"))
+    assert message(error) == f"{folder} was trained on relu2_1, a layer that this vgg19 does not have"
+
+
+# Earlier versions
+
+VERSION_1 = """{
+  "schema_version": 1,
+  "encoder": "vgg19",
+  "weights": "original",
+  "fingerprint": "5283a3f4553dd57a1a9111532321779b6efc61b9d89000fd27e2ba26c03c250f",
+  "layer": "relu5_2",
+  "objective": "pixel",
+  "decoder": {"stages": [[192, 6], [128, 2], [64, 1]], "compress": true},
+  "initial": "checkpoints",
+  "loss": {"pixel": 1.0, "feature": 0.0, "perceptual": 0.0, "total_variation": 0.0, "adversarial": 0.0},
+  "data": {"train": ["data/train-*.parquet"], "resize": null, "crop_size": 224, "batch_size": 8},
+  "steps": 2200,
+  "seed": 0,
+  "versions": {"inverters": "0.1.0", "torch": "2.14.1"},
+  "metrics": {"psnr": 17.67}
+}"""
+
+
+def test_a_card_of_version_1(tmp_path: Path) -> None:
+    (tmp_path / CARD_FILE).write_text(VERSION_1)
+    old = read_card(tmp_path)
+    assert (old.schema_version, old.architecture) == (2, "conv")
+    assert old.decoder == {"stages": [[192, 6], [128, 2], [64, 1]], "log_compress": True}
+    unchanged = json.loads(VERSION_1).keys() - {"schema_version", "decoder"}
+    assert {key: getattr(old, key) for key in unchanged} == {key: json.loads(VERSION_1)[key] for key in unchanged}
+    decoder = build_decoder(old, vgg_layers("vgg19")["relu5_2"])
+    assert isinstance(decoder, ConvDecoder)
+    assert decoder.arguments == {"stages": [(192, 6), (128, 2), (64, 1)], "log_compress": True}
+
+
+def test_a_linear_card_of_version_1(tmp_path: Path) -> None:
+    """Its objective implied its architecture."""
+    values = json.loads(VERSION_1) | {"objective": "linear", "decoder": {"kernel_size": 1}}
+    (tmp_path / CARD_FILE).write_text(json.dumps(values))
+    assert read_card(tmp_path).architecture == "linear"
+    assert isinstance(build_decoder(read_card(tmp_path), vgg_layers("vgg19")["relu5_2"]), LinearDecoder)
+
+
+@pytest.mark.parametrize("values", [{"decoder": 3}, {"decoder": None}, {"objective": 4}])
+def test_a_damaged_card_of_version_1(tmp_path: Path, values: dict[str, Any]) -> None:
+    (tmp_path / CARD_FILE).write_text(json.dumps(json.loads(VERSION_1) | values))
+    with pytest.raises(CheckpointError, match=f"does not describe a decoder: {next(iter(values))}: Input should be "):
+        read_card(tmp_path)
+
+
+def test_every_shipped_card_and_decoder_loads() -> None:
+    root = find_checkpoints() / "vgg19-original"
+    folders = sorted(path.parent for path in root.glob(f"*/{CARD_FILE}"))
+    assert len(folders) == 17
+    encoder = VGGEncoder([read_card(folder).layer for folder in folders])
+    for folder in folders:
+        decoder = load_decoder(folder, encoder)
+        assert decoder.layer.name == read_card(folder).layer
+        assert not decoder.training
+
+
+# Layers with dots in their names, as networks other than VGGs have them
+
+
+class Blocks(Encoder):
+    """Two convolutions."""
+
+    name, weights, input_multiple = "blocks", "random", 4
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = {
+            "layer1.0": Layer("layer1.0", 4, 2, 4, "layer1"),
+            "layer1.1": Layer("layer1.1", 6, 4, 10, "layer1"),
+        }
+        torch.manual_seed(0)
+        self.convolutions = LayerDict({"layer1.0": nn.Conv2d(3, 4, 2, 2), "layer1.1": nn.Conv2d(4, 6, 2, 2)})
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        self.require_layers(layers)
+        found = {}
+        for layer, convolution in self.convolutions.items():
+            images = convolution(images) * self.scale
+            found[layer] = images
+        return {layer: found[layer] for layer in layers}
+
+    def fingerprint(self, layer: str) -> str:
+        return f"fingerprint of {layer}"
+
+
+def test_decoders_of_layers_with_dots_are_published_and_loaded(tmp_path: Path) -> None:
+    encoder = Blocks()
+    decoders: dict[str, Decoder] = {
+        "layer1.0": ConvDecoder(encoder.layers["layer1.0"], [(4, 1), (4, 0)]),
+        "layer1.1": LinearDecoder(encoder.layers["layer1.1"]),
+    }
+    loaded: dict[str, Decoder] = {}
+    for (layer, decoder), objective in zip(decoders.items(), ("pixel", "linear"), strict=True):
+        description = card(
+            encoder="blocks",
+            layer=layer,
+            fingerprint=encoder.fingerprint(layer),
+            objective=objective,
+            architecture="linear" if objective == "linear" else "conv",
+            decoder=decoder.arguments,
+        )
+        folder = publish_decoder(decoder, description, tmp_path)
+        assert folder == tmp_path / "blocks-random" / ("layer1.0" if layer == "layer1.0" else "layer1.1-linear")
+        loaded[layer] = load_decoder(folder, encoder)
+        for parameter in decoder.parameters():
+            parameter.data = parameter.half().float()
+
+    published, original = (Inverter(encoder, made, torch.device("cpu")) for made in (loaded, decoders))
+    images = photographs(1, 3, 9, 11)
+    for layer, preds in original.reconstruct(images).items():
+        assert torch.equal(published.reconstruct(images)[layer], preds)
+    other = Inverter(encoder, {layer: type(one)(one.layer) for layer, one in decoders.items()}, torch.device("cpu"))
+    with pytest.raises(RuntimeError, match=r"decoders\.layer1/0\."):
+        other.load_state_dict(original.state_dict())  # its decoder of layer1.0 has other stages
+    Inverter(encoder, loaded, torch.device("cpu")).load_state_dict(original.state_dict())

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from inverters.data.images import round_to_8_bits
 from inverters.encoders.vgg import VGGEncoder
+from inverters.encoders.vgg_layers import vgg_layers
 from inverters.errors import InverterError, UnknownNameError
 from inverters.inversion import optimization
 from inverters.inversion.optimization import (
@@ -44,11 +45,15 @@ def images() -> Tensor:
 
 @torch.no_grad()
 def encode(images: Tensor, encoder: VGGEncoder) -> Tensor:
-    return encoder(images)[LAYER]
+    return encoder(images, [LAYER])[LAYER]
+
+
+def optimize(features: Tensor, encoder: VGGEncoder, **options: Any) -> OptimizationResult:
+    return invert_by_optimization(features, encoder, encoder.layers[LAYER], SIZE, **options)
 
 
 def invert(images: Tensor, encoder: VGGEncoder, **options: Any) -> OptimizationResult:
-    return invert_by_optimization(encode(images, encoder), encoder, LAYER, SIZE, **options)
+    return optimize(encode(images, encoder), encoder, **options)
 
 
 def error(preds: Tensor, images: Tensor, encoder: VGGEncoder) -> list[float]:
@@ -101,7 +106,9 @@ def test_encoder_passes_are_counted_and_not_wasted(
 ) -> None:
     features = encode(images[:1], encoder)
     with disturbed(encoder, lambda _: 0.0) as passes:
-        result = invert_by_optimization(features, encoder, LAYER, SIZE, settings=settings, iterations=20)
+        result = invert_by_optimization(
+            features, encoder, encoder.layers[LAYER], SIZE, settings=settings, iterations=20
+        )
     assert result.encoder_passes == [len(passes)]
     assert 21 <= len(passes) <= most
     assert len(result.losses[0]) == 21
@@ -197,7 +204,7 @@ def test_a_given_image_gets_closer_in_features(encoder: VGGEncoder, images: Tens
         assert after < before
 
 
-def test_a_given_image_is_returned_where_the_search_makes_its_features_worse(
+def test_a_given_image_is_returned_where_the_optimisation_makes_its_features_worse(
     encoder: VGGEncoder, images: Tensor
 ) -> None:
     start = (images + 0.02 * torch.randn(images.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
@@ -211,7 +218,7 @@ def test_a_given_image_is_returned_where_the_search_makes_its_features_worse(
     )
 
 
-def test_a_perfect_initial_image_ends_the_search(encoder: VGGEncoder, images: Tensor) -> None:
+def test_a_perfect_initial_image_ends_the_optimisation(encoder: VGGEncoder, images: Tensor) -> None:
     result = invert(images[:1], encoder, init=images[:1])
     assert torch.equal(result.images, images[:1])
     assert result.encoder_passes == [1]
@@ -229,7 +236,9 @@ def test_after_a_non_finite_objective_it_goes_on_with_half_the_step(
     monkeypatch.setitem(optimization.OPTIMIZERS, "momentum", momentum)
     features = encode(images[:1], encoder)
     with disturbed(encoder, lambda number: math.nan if number == 6 else 0.0):
-        result = invert_by_optimization(features, encoder, LAYER, SIZE, settings=MOMENTUM, iterations=10)
+        result = invert_by_optimization(
+            features, encoder, encoder.layers[LAYER], SIZE, settings=MOMENTUM, iterations=10
+        )
     assert step_sizes == [1e-3, 0.5e-3]
     assert result.notes == [None]
     assert len(result.losses[0]) == 11
@@ -237,12 +246,14 @@ def test_after_a_non_finite_objective_it_goes_on_with_half_the_step(
 
 
 @pytest.mark.parametrize("settings", [GATYS, ADAM])
-def test_a_second_non_finite_objective_stops_the_search(
+def test_a_second_non_finite_objective_stops_the_optimisation(
     settings: OptimizationSettings, encoder: VGGEncoder, images: Tensor
 ) -> None:
     features = encode(images[:1], encoder)
     with disturbed(encoder, lambda number: math.inf if number >= 12 else 0.0):
-        result = invert_by_optimization(features, encoder, LAYER, SIZE, settings=settings, iterations=30)
+        result = invert_by_optimization(
+            features, encoder, encoder.layers[LAYER], SIZE, settings=settings, iterations=30
+        )
     (note,), (losses,) = result.notes, result.losses
     assert note is not None
     assert f"iteration {len(losses)}:" in note
@@ -253,7 +264,7 @@ def test_a_second_non_finite_objective_stops_the_search(
 
 def test_features_that_are_not_finite_leave_the_initial_image(encoder: VGGEncoder, images: Tensor) -> None:
     features = encode(images[:1], encoder) * math.nan
-    result = invert_by_optimization(features, encoder, LAYER, SIZE, init=images[1:2])
+    result = optimize(features, encoder, init=images[1:2])
     assert torch.equal(result.images, images[1:2])
     assert result.losses == [[]]
     assert result.notes[0] is not None
@@ -282,7 +293,7 @@ def test_an_interrupt_before_the_first_pass_leaves_the_initial_image(encoder: VG
 
     features = encode(images[:1], encoder)
     with disturbed(encoder, interrupt):
-        result = invert_by_optimization(features, encoder, LAYER, SIZE, init="grey")
+        result = optimize(features, encoder, init="grey")
     assert result.interrupted
     assert torch.equal(result.images, torch.full_like(images[:1], 0.5))
 
@@ -295,11 +306,26 @@ def test_what_is_wrong_is_named(encoder: VGGEncoder, images: Tensor) -> None:
         invert(images, encoder, settings=replace(GATYS, optimizer="lbfg"))
     with pytest.raises(UnknownNameError, match="initial image 'gray': did you mean 'grey'"):
         invert(images, encoder, init="gray")
-    with pytest.raises(UnknownNameError, match=r"layer of this encoder 'relu1_1'.*Valid: relu1_2"):
-        invert_by_optimization(features, encoder, "relu1_1", SIZE)
+    with pytest.raises(UnknownNameError, match="layer of vgg19 up to relu1_2 'relu2_1'"):
+        invert_by_optimization(features, encoder, vgg_layers("vgg19")["relu2_1"], SIZE)
     with pytest.raises(InverterError, match="iterations must be at least 1, not 0"):
         invert(images, encoder, iterations=0)
-    with pytest.raises(InverterError, match="features must be 1×64×32×32, not 1×64×32×48"):
-        invert_by_optimization(features, encoder, LAYER, (32, 32))
+    with pytest.raises(InverterError, match="features of relu1_2 must be 1×64×32×32, not 1×64×32×48"):
+        invert_by_optimization(features, encoder, encoder.layers[LAYER], (32, 32))
     with pytest.raises(InverterError, match="init must be 1×3×32×48, not 3×3×32×48"):
         invert(images[:1], encoder, init=images)
+
+
+def test_tf32_is_never_used(encoder: VGGEncoder, images: Tensor) -> None:
+    precisions = []
+
+    def note(_: int) -> float:
+        precisions.append(torch.backends.cudnn.conv.fp32_precision)
+        return 0.0
+
+    before = torch.backends.cudnn.conv.fp32_precision
+    features = encode(images[:1], encoder)
+    with disturbed(encoder, note):
+        optimize(features, encoder, init=images[1:2], iterations=2)
+    assert set(precisions) == {"ieee"}
+    assert torch.backends.cudnn.conv.fp32_precision == before

@@ -1,13 +1,16 @@
-"""Tiles: what an image is made of, and that an image inverted in tiles is the image inverted as a whole."""
+"""Tiles: they cover an image, and an image inverted in tiles is the image inverted whole."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from inverters.decoders.convolutional import ConvDecoder, Decoder, LinearDecoder
+from inverters.decoders.base import Decoder
+from inverters.decoders.convolutional import ConvDecoder
+from inverters.decoders.linear import LinearDecoder
 from inverters.encoders.vgg import VGGEncoder
+from inverters.encoders.vgg_layers import vgg_layers
 from inverters.errors import InverterError
 from inverters.inversion.inverter import Inverter
 from inverters.inversion.loading import load_inverter
@@ -29,19 +32,19 @@ def test_tiles_cover_every_pixel_once(height: int, width: int, side: int, margin
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4, 8, 16, 32])
-@pytest.mark.parametrize("reach", [0, 1, 5, 40, 100])
-def test_what_is_decoded_of_a_tile_reaches_as_far_as_the_decoder_or_the_surroundings(stride: int, reach: int) -> None:
+@pytest.mark.parametrize("halo", [0, 1, 5, 40, 100])
+def test_what_is_decoded_of_a_tile_is_the_tile_with_its_halo(stride: int, halo: int) -> None:
     for tile in split(256, 288, 64, 96):
-        near = tile.near(reach, stride)
+        near = tile.near(halo, stride)
         for side in (0, 1):
             inner, outer = tile.pixels[side], tile.surroundings[side]
-            places, pixels = near.surroundings[side], near.pixels[side]
-            first = outer.start + places.start * stride
-            last = outer.start + places.stop * stride
+            positions, pixels = near.surroundings[side], near.pixels[side]
+            first = outer.start + positions.start * stride
+            last = outer.start + positions.stop * stride
             assert (first + pixels.start, first + pixels.stop) == (inner.start, inner.stop)
-            assert outer.start <= first <= max(outer.start, inner.start - reach)
-            assert min(outer.stop, inner.stop + reach) <= last <= outer.stop
-            assert inner.start - first < reach + stride and last - inner.stop < reach + stride
+            assert outer.start <= first <= max(outer.start, inner.start - halo)
+            assert min(outer.stop, inner.stop + halo) <= last <= outer.stop
+            assert inner.start - first < halo + stride and last - inner.stop < halo + stride
 
 
 def decoders() -> Iterator[Decoder]:
@@ -52,46 +55,29 @@ def decoders() -> Iterator[Decoder]:
         "pool4": [(8, 2), (4, 0), (4, 1), (2, 1), (2, 0)],
         "pool5": [(8, 1)],
     }.items():
-        yield ConvDecoder(layer, stages=stages, compress=layer == "pool4")
-    yield LinearDecoder("relu3_1", kernel_size=5)
-
-
-@pytest.mark.parametrize("decoder", list(decoders()), ids=lambda decoder: decoder.layer.name)
-def test_a_pixel_depends_on_nothing_beyond_the_reach(decoder: Decoder) -> None:
-    """By the gradient of one place's pixels: nothing outside, and something at the very edge."""
-    torch.manual_seed(0)
-    for module in decoder.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.uniform_(module.weight, 0.01, 0.02)  # no path cancels out
-    stride, reach = decoder.layer.stride, decoder.reach
-    places = 2 * (reach // stride + 2) + 1
-    features = torch.rand(1, decoder.layer.channels, 1, places).expand(-1, -1, places, -1).clone().requires_grad_()
-    middle = places // 2 * stride
-    pixels: Tensor = decoder(features)[..., middle : middle + stride, middle : middle + stride]
-    (gradient,) = torch.autograd.grad(pixels.sum(), features)
-    seen = gradient.abs().sum((0, 1, 2)).nonzero().flatten() * stride
-    assert seen.min() == middle - -(-reach // stride) * stride
-    assert seen.max() == middle + -(-reach // stride) * stride
+        yield ConvDecoder(vgg_layers("vgg19")[layer], stages, log_compress=layer == "pool4")
+    yield LinearDecoder(vgg_layers("vgg19")["relu3_1"], kernel_size=5)
 
 
 @pytest.mark.parametrize("layer", ["conv1_1", "relu2_2", "pool3", "relu4_2", "relu5_2"])
-def test_features_depend_on_nothing_beyond_the_layers_reach(layer: str) -> None:
+def test_features_depend_on_nothing_beyond_the_layers_halo(layer: str) -> None:
     torch.manual_seed(0)
     encoder = VGGEncoder([layer], weights="random")
-    (found,) = encoder.taps
+    stride, halo = encoder.layers[layer].spatial_stride, encoder.layers[layer].halo
+    assert halo is not None
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.uniform_(module.weight, 0, 2 / (9 * module.in_channels))
-    size = -(-(2 * found.reach + 3 * found.stride) // 32) * 32
+    size = -(-(2 * halo + 3 * stride) // 32) * 32
     images = torch.rand(1, 3, size, size, requires_grad=True)
-    place = size // found.stride // 2
-    features = encoder(images)[layer]
-    (gradient,) = torch.autograd.grad(features[..., place, place].sum(), images)
+    position = size // stride // 2
+    features = encoder(images, [layer])[layer]
+    (gradient,) = torch.autograd.grad(features[..., position, position].sum(), images)
     seen = gradient.abs().sum((0, 1, 2)).nonzero().flatten()
-    assert seen.min() >= place * found.stride - found.reach
-    assert seen.max() < (place + 1) * found.stride + found.reach
+    assert seen.min() >= position * stride - halo
+    assert seen.max() < (position + 1) * stride + halo
     # Max pooling passes the gradient to one of two pixels, so the very edge need not be reached.
-    assert seen.max() - seen.min() > found.receptive_field / 2
+    assert seen.max() - seen.min() > halo
 
 
 @pytest.mark.parametrize("tile", [64, 96])
@@ -99,7 +85,7 @@ def test_an_image_in_tiles_is_the_image_as_a_whole(tile: int) -> None:
     torch.manual_seed(0)
     made = {decoder.layer.name: decoder for decoder in decoders()}
     inverter = Inverter(VGGEncoder(made, weights="random"), made, torch.device("cpu"))
-    images = torch.rand(2, 3, 150, 201)
+    images = torch.rand(1, 3, 150, 201)
     whole = inverter.reconstruct(images)
     seen: list[tuple[int, int]] = []
     tiled = inverter.reconstruct(images, tile, lambda done, total: seen.append((done, total)))
@@ -113,7 +99,7 @@ def test_an_image_in_tiles_is_the_image_as_a_whole(tile: int) -> None:
 @pytest.mark.parametrize("tile", [0, -32, 100])
 def test_no_such_tile(tile: int) -> None:
     inverter = Inverter(VGGEncoder(["relu1_1"], weights="random"), {}, torch.device("cpu"))
-    with pytest.raises(InverterError, match=rf"^a tile's side must be a multiple of 32, not {tile}$"):
+    with pytest.raises(InverterError, match=rf"^tile must be a positive multiple of 32, not {tile}$"):
         inverter.reconstruct(torch.rand(1, 3, 64, 64), tile)
 
 
@@ -126,7 +112,7 @@ def test_the_shipped_decoders_do_not_show_tiles() -> None:
 
 
 def test_a_large_image_is_inverted_in_tiles_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inverters.inversion.inverter.LARGEST_WHOLE", 64 * 64)
+    monkeypatch.setattr("inverters.inversion.inverter.MAX_WHOLE", 64 * 64)
     monkeypatch.setattr("inverters.inversion.inverter.TILE", 32)
     inverter = Inverter(VGGEncoder(["relu1_1"], weights="random"), {}, torch.device("cpu"))
     for width, expected in ((64, 1), (65, 6)):
