@@ -1,35 +1,41 @@
-"""`invert cards`: a page that shows what published decoders are and can do, from their own cards."""
+"""`invert cards`: pages that show published decoders, made from their cards."""
 
+from collections import Counter
 from io import BytesIO
 from pathlib import Path
 
+from torch import Tensor
+
 from inverters.data.images import load_image, resize_shorter_side
 from inverters.decoders.published import (
+    CARD_FILE,
     MODEL_FILE,
+    PACKAGE,
     DecoderCard,
     available_decoders,
     build_decoder,
     encoder_folder,
     find_checkpoints,
     folder_name,
+    read_card,
 )
 from inverters.encoders.registry import DEFAULT_ENCODER, list_layers
-from inverters.errors import CheckpointError
+from inverters.errors import CheckpointError, OutputError
 from inverters.files import atomic_write
 from inverters.inversion.loading import load_inverter
 from inverters.inversion.strip import depth_strip
-from inverters.prediction.writers import measure
+from inverters.metrics import peak_signal_noise_ratio
 
 PAGE = "README.md"
 SHORTER_SIDE = 512  # pixels of the photograph that is shown
 OBJECTIVES = {
-    "pixel": "Trained for a small mean squared error of the pixels.",
-    "perceptual": "Trained for small errors of features, at this and the shallower layers, beside those of pixels.",
+    "pixel": "Trained on the mean squared error of the pixels.",
+    "perceptual": "Trained on the errors of the features of this layer and of shallower ones, and of the pixels.",
     "linear": "The best linear map from a neighbourhood of features to pixels, in closed form.",
 }
-INTRODUCTION = """PSNR is the mean over the validation photographs, as each decoder's `config.json` has it; under the
-pictures it is that of the picture. The features of a place are computed from the receptive field, and decoded within
-the halo. This page is written by `invert cards`.
+INTRODUCTION = """In the tables, PSNR is the mean over the validation photographs, from the `config.json` of each
+decoder; under the pictures, it is that of the picture. A feature depends on the pixels of its receptive field,
+and a decoder spreads it over its own cell and the halo around it. `invert cards` writes this page.
 """
 HEADER = (
     "| decoder | PSNR | size | parameters | receptive field | halo | arguments | crops seen |",
@@ -40,64 +46,98 @@ HEADER = (
 def write_cards(
     image: Path, checkpoints: Path | None = None, encoder: str = DEFAULT_ENCODER, weights: str | None = None
 ) -> Path:
-    """Writes `README.md` into the folder of decoders: a table of them for each objective, and a picture made by them.
+    """Write the page of an encoder's decoders, with tables and pictures, and the index of all encoders above it.
 
     Args:
-        image: the photograph of the pictures, which are written as `<encoder>-<weights>/<objective>.jpg`.
-        checkpoints: a folder of published decoders; None looks where `find_checkpoints` says.
-        encoder, weights: whose decoders; see `VGGEncoder`.
+        image: the photograph that the decoders reconstruct in the pictures.
+        checkpoints: a folder of published decoders; None takes that of `find_checkpoints()`.
+        encoder, weights: see `create_encoder`.
 
     Returns:
-        The page.
+        The page, `<encoder>-<weights>/README.md`. The pictures are beside it, the index is the `README.md` above it.
 
     Raises:
-        CheckpointError: there are none, or one is damaged.
+        CheckpointError: there are no decoders, or one is damaged.
         ImageError: the image cannot be read.
-        WeightsError, UnknownNameError: see `VGGEncoder`.
-        OutputError: the folder cannot be written.
+        WeightsError, UnknownNameError: see `create_encoder`.
+        OutputError: the folder cannot be written, or belongs to the installed package.
     """
     root = find_checkpoints(checkpoints)
+    if root.resolve().is_relative_to(PACKAGE.resolve()):
+        raise OutputError(f"{root} belongs to the installed package: copy it, and name the copy with --checkpoints")
     folder = root / encoder_folder(encoder, weights)
     original = resize_shorter_side(load_image(image), SHORTER_SIDE)
-    sections = []
-    for objective, purpose in OBJECTIVES.items():
-        if not (cards := available_decoders(root, encoder, weights, objective)):
-            continue
-        inverter = load_inverter("all", encoder, weights, root, objective=objective)
-        preds, psnr = measure(original, inverter.reconstruct(original[None]))
-        picture = BytesIO()
-        depth_strip(original, preds, psnr).save(picture, "JPEG", quality=95, subsampling=0)
-        atomic_write(folder / f"{objective}.jpg", picture.getvalue())
-        rows = [_row(card, folder) for card in cards.values()]
-        caption = f"![{image.stem} from each layer]({folder.name}/{objective}.jpg)"
-        sections.append("\n".join([f"## {objective}\n", f"{purpose}\n", *HEADER, *rows, "", caption, ""]))
-    if not sections:
+    objectives = [objective for objective in OBJECTIVES if available_decoders(root, encoder, weights, objective)]
+    if not objectives:
         raise CheckpointError(f"no decoders under {folder}: train some with `invert train`")
-    atomic_write(root / PAGE, "\n".join([f"# Decoders of {folder.name}\n", INTRODUCTION, *sections]))
-    return root / PAGE
+    for objective in objectives:
+        inverter = load_inverter("all", encoder, weights, root, objective=objective)
+        picture = _picture(original, inverter.reconstruct(original[None]))
+        atomic_write(folder / f"{objective}.jpg", picture)
+    atomic_write(folder / PAGE, encoder_page(root, encoder, weights, image.stem))
+    atomic_write(root / PAGE, index_page(root))
+    return folder / PAGE
+
+
+def _picture(original: Tensor, reconstructions: dict[str, Tensor]) -> bytes:
+    """A JPEG strip of a 3×H×W image and its reconstructions, 1×3×H×W by layer."""
+    preds = {layer: batch[0].cpu() for layer, batch in reconstructions.items()}
+    psnr = {layer: peak_signal_noise_ratio(one[None], original[None]).item() for layer, one in preds.items()}
+    picture = BytesIO()
+    depth_strip(original, preds, psnr).save(picture, "JPEG", quality=95, subsampling=0)
+    return picture.getvalue()
+
+
+def encoder_page(root: Path, encoder: str, weights: str | None, photograph: str) -> str:
+    """The page of an encoder's decoders under `root`, whose pictures show `photograph`."""
+    folder = root / encoder_folder(encoder, weights)
+    sections = [f"# Decoders of {folder.name}\n", INTRODUCTION]
+    for objective, purpose in OBJECTIVES.items():
+        if cards := available_decoders(root, encoder, weights, objective):
+            rows = [_row(card, folder) for card in cards.values()]
+            picture = f"![{photograph} from each layer]({objective}.jpg)\n"
+            sections += [f"## {objective}\n", f"{purpose}\n", *HEADER, *rows, "", picture]
+    return "\n".join(sections)
+
+
+def index_page(root: Path) -> str:
+    """The page of a folder of decoders: a section for each encoder that has a page."""
+    sections = ["# Decoders\n", "A section for each encoder. `invert cards` writes this page.\n"]
+    for page in sorted(root.glob(f"*/{PAGE}")):
+        folder = page.parent
+        counts: Counter[str] = Counter(read_card(path.parent).objective for path in folder.glob(f"*/{CARD_FILE}"))
+        objectives = [objective for objective in OBJECTIVES if objective in counts]
+        if objectives:
+            sections += [
+                f"## [{folder.name}]({folder.name}/{PAGE})\n",
+                f"Decoders: {', '.join(f'{counts[objective]} {objective}' for objective in objectives)}.\n",
+                f"![reconstructions from each layer]({folder.name}/{objectives[0]}.jpg)\n",
+            ]
+    return "\n".join(sections)
 
 
 def _row(card: DecoderCard, folder: Path) -> str:
     name = folder_name(card.layer, card.objective)
     layer = list_layers(card.encoder)[card.layer]
-    decoder = build_decoder(card)
+    decoder = build_decoder(card, layer)
     size = (folder / name / MODEL_FILE).stat().st_size / 1e6
     parameters = sum(parameter.numel() for parameter in decoder.parameters()) / 1e6
-    arguments = ", ".join(f"{key} {value}" for key, value in card.decoder.items())
     cells = (
         f"`{name}`",
-        f"{card.metrics['psnr']:.2f} dB",
+        f"{card.metrics['psnr']:.2f} dB" if "psnr" in card.metrics else "",
         f"{size:.1f} MB",
         f"{parameters:.2f} M",
         f"{layer.receptive_field} px",
         f"{decoder.halo} px",
-        arguments,
-        _seen(card),
+        ", ".join(f"{key} {value}" for key, value in card.decoder.items()),
+        _crops(card),
     )
     return f"| {' | '.join(cells)} |"
 
 
-def _seen(card: DecoderCard) -> str:
-    """`41,600 of 64 px`: how many crops of which size the decoder was made from."""
+def _crops(card: DecoderCard) -> str:
+    """The number and size of the crops that the decoder was trained on, such as `41,600 of 64 px`."""
+    if not {"batch_size", "crop_size"} <= card.data.keys():
+        return ""
     crops = f"{card.steps * card.data['batch_size']:,} of {card.data['crop_size']} px"
-    return f"{crops}, on from `{card.initial}`" if card.initial else crops
+    return f"{crops}, from `{card.initial}`" if card.initial else crops

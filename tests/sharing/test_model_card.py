@@ -1,7 +1,8 @@
-"""The page of a folder of decoders."""
+"""The pages of folders of decoders."""
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,13 @@ import pytest
 from conftest import Outcome, publish_tiny
 from PIL import Image
 
+from inverters.decoders import published
+from inverters.encoders.registry import DEFAULT_ENCODER
+from inverters.sharing import model_card
+from inverters.sharing.model_card import encoder_page, index_page
+
 Run = Callable[..., Outcome]
+SHIPPED = Path(__file__).parents[2] / "checkpoints"
 
 
 @pytest.fixture
@@ -20,26 +27,89 @@ def photograph(tmp_path: Path) -> Path:
     return path
 
 
+def rows(page: Path) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in page.read_text().splitlines()
+        if line.startswith("| `")
+    ]
+
+
+def change(card: Path, **changes: object) -> None:
+    card.write_text(json.dumps(json.loads(card.read_text()) | changes))
+
+
 def test_the_page_says_what_the_cards_say(invert: Run, photograph: Path, tmp_path: Path) -> None:
     root = publish_tiny(tmp_path / "decoders")
+    folder = root / "vgg19-random"
     for layer, psnr in (("relu1_1", 33.333), ("relu2_1", 22.222)):
-        card = root / "vgg19-random" / layer / "config.json"
-        values = json.loads(card.read_text())
-        card.write_text(
-            json.dumps(values | {"steps": 500, "data": {"batch_size": 8, "crop_size": 64}, "metrics": {"psnr": psnr}})
-        )
+        data = {"batch_size": 8, "crop_size": 64}
+        change(folder / layer / "config.json", steps=500, data=data, metrics={"psnr": psnr})
     status, out, err = invert("cards", photograph, "--weights", "random", "--checkpoints", root)
     assert (status, err) == (0, "")
-    assert out == f"wrote {root / 'README.md'}\n"
-    page = (root / "README.md").read_text()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+    assert out == f"wrote {folder / 'README.md'}\n"
     # The 3×3 kernels of relu2_1: 128→4, two of 4→4 and 4→12 channels, and as many biases.
     parameters = (9 * (128 * 4 + 2 * 4 * 4 + 4 * 12) + 4 + 2 * 4 + 12) / 1e6
-    assert [row[:2] for row in rows] == [["`relu1_1`", "33.33 dB"], ["`relu2_1`", "22.22 dB"]]
-    assert rows[1][3:6] == [f"{parameters:.2f} M", "10 px", "8 px"]
-    assert rows[1][6:] == ["stages [[4, 1]]", "4,000 of 64 px"]
-    (picture,) = re.findall(r"!\[.*\]\((.*)\)", page)
-    assert Image.open(root / picture).width > 400
+    first, second = rows(folder / "README.md")
+    assert first[:2] == ["`relu1_1`", "33.33 dB"]
+    assert second[:2] == ["`relu2_1`", "22.22 dB"]
+    assert second[3:] == [f"{parameters:.2f} M", "10 px", "8 px", "stages [[4, 1]]", "4,000 of 64 px"]
+    (picture,) = re.findall(r"!\[.*\]\((.*)\)", (folder / "README.md").read_text())
+    assert Image.open(folder / picture).width > 400
+
+
+def test_a_card_without_metric_and_data_leaves_its_cells_empty(invert: Run, photograph: Path, tmp_path: Path) -> None:
+    root = publish_tiny(tmp_path / "decoders", ("relu1_1",))
+    change(root / "vgg19-random" / "relu1_1" / "config.json", metrics={})
+    status, _, err = invert("cards", photograph, "--weights", "random", "--checkpoints", root)
+    assert (status, err) == (0, "")
+    ((_, psnr, *_, crops),) = rows(root / "vgg19-random" / "README.md")
+    assert (psnr, crops) == ("", "")
+
+
+def test_a_second_encoder_keeps_the_page_of_the_first(invert: Run, photograph: Path, tmp_path: Path) -> None:
+    root = tmp_path / "decoders"
+    (root / "notes").mkdir(parents=True)
+    (root / "notes" / "README.md").touch()
+    for weights in ("random", "random-1"):
+        publish_tiny(root, weights=weights)
+        assert invert("cards", photograph, "--weights", weights, "--checkpoints", root).status == 0
+    pages = [root / f"vgg19-{weights}" / "README.md" for weights in ("random", "random-1")]
+    assert [page.read_text().splitlines()[0] for page in pages] == [
+        "# Decoders of vgg19-random",
+        "# Decoders of vgg19-random-1",
+    ]
+    index = (root / "README.md").read_text()
+    links = re.findall(r"^## \[.*\]\((.*)\)$", index, re.M)
+    assert [root / link for link in links] == pages
+    assert index.count("Decoders: 2 pixel.") == 2
+    pictures = re.findall(r"!\[.*\]\((.*)\)", index)
+    assert len(pictures) == 2
+    assert all((root / picture).is_file() for picture in pictures)
+
+
+def test_nothing_is_written_into_an_installed_package(
+    invert: Run, photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site-packages" / "inverters"
+    root = publish_tiny(package / "checkpoints")
+    monkeypatch.setattr(published, "PACKAGE", package)
+    monkeypatch.setattr(model_card, "PACKAGE", package)
+    before = sorted(root.rglob("*"))
+    for options in ([], ["--checkpoints", root]):
+        status, _, err = invert("cards", photograph, "--weights", "random", *options)
+        assert status == 1
+        assert err == f"error: {root} belongs to the installed package: copy it, and name the copy with --checkpoints\n"
+    assert sorted(root.rglob("*")) == before
+    shutil.copytree(root, tmp_path / "copy")
+    assert invert("cards", photograph, "--weights", "random", "--checkpoints", tmp_path / "copy").status == 0
+
+
+def test_the_shipped_pages_are_up_to_date() -> None:
+    """After a change of their text, `make cards` writes them anew."""
+    page = SHIPPED / "vgg19-original" / "README.md"
+    assert page.read_text() == encoder_page(SHIPPED, DEFAULT_ENCODER, None, "astronaut")
+    assert (SHIPPED / "README.md").read_text() == index_page(SHIPPED)
 
 
 def test_a_folder_without_decoders(invert: Run, photograph: Path, tmp_path: Path) -> None:
@@ -56,4 +126,4 @@ def test_a_photograph_that_is_none(invert: Run, tmp_path: Path, name: str) -> No
     root = publish_tiny(tmp_path / "decoders")
     status, _, err = invert("cards", tmp_path / name, "--weights", "random", "--checkpoints", root)
     assert status == 1
-    assert err.startswith("error: cannot read") and len(err.splitlines()) == 1
+    assert err.startswith("error: ") and name in err and len(err.splitlines()) == 1
