@@ -254,6 +254,15 @@ def test_noise_as_strong_as_the_image_above_a_frequency_ends_the_detail_there() 
     assert metrics.resolved_detail(preds, target).item() == pytest.approx(0.3, abs=0.015)
 
 
+@pytest.mark.parametrize("cutoff", [0.1, 0.2])
+def test_a_band_that_is_restored_above_a_lost_one_is_no_detail(cutoff: float) -> None:
+    """As in Fourier ring correlation, the first crossing counts."""
+    target = noise(2, 128, 128)
+    restored = (radius(target) <= cutoff) | ((radius(target) > 0.3) & (radius(target) < 0.4))
+    preds = blurred(target, restored.float())
+    assert metrics.resolved_detail(preds, target).tolist() == pytest.approx([cutoff, cutoff], abs=0.015)
+
+
 def test_everything_and_nothing() -> None:
     target = noise(1)
     flat = torch.full_like(target, 0.5)
