@@ -2,6 +2,7 @@
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
@@ -30,6 +31,8 @@ def main(arguments: list[str] | None = None) -> None:
     """
     # Memory in pages of 2 MB, where Linux has them: allocating those of 4 kB takes up to a seventh of the time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8, nor terminals
     try:
         try:
             app(join_layers(sys.argv[1:] if arguments is None else arguments))

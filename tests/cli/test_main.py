@@ -215,3 +215,11 @@ def test_a_reader_that_stops_reading(arguments: str) -> None:
     result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert (result.returncode, result.stderr) == (1, "")
+
+
+def test_a_file_whose_name_is_not_utf8(invert: Run, photograph: Path, tiny_checkpoints: Path, tmp_path: Path) -> None:
+    image = photograph.rename(photograph.with_name("\udcff.png"))
+    arguments = ("--weights", "random", "--checkpoints", tiny_checkpoints, "--output-dir", tmp_path / "out")
+    result = invert("predict", image, *arguments)
+    assert (result.status, result.err) == (0, "")
+    assert "\\udcff" in result.out
