@@ -1,52 +1,52 @@
-"""What a user can cause, as exceptions whose message is one line: what, where, what to do."""
+"""Errors that a user can cause: their messages are one line and say what to do."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class InverterError(Exception):
-    """Base of every error that a user can cause. The command line prints it and exits with status 1."""
+    """Base class of all errors that a user can cause. The command line prints the message and exits with status 1."""
 
 
 class ConfigError(InverterError):
-    """A run's configuration is wrong. One line per mistake, all mistakes at once."""
+    """A configuration is invalid. The message has a line for each mistake."""
 
 
 class ImageError(InverterError):
-    """A file is not an image that can be read."""
+    """An image does not exist or cannot be read."""
 
 
 class OutputError(InverterError):
-    """A result cannot be written."""
+    """A file or folder cannot be written."""
 
 
 class DataError(InverterError):
-    """A data set cannot be found, or holds nothing to work on."""
+    """A data set does not exist, cannot be read, or has no usable images."""
 
 
 class WeightsError(InverterError):
-    """The encoder's weights cannot be found, fetched or used."""
+    """The weights of an encoder cannot be found, downloaded or used."""
 
 
 class CheckpointError(InverterError):
-    """A published decoder is missing, damaged, or belongs to another encoder or layer."""
+    """A published decoder is missing or damaged, or belongs to another encoder or layer."""
 
 
 class UnknownNameError(InverterError):
-    """A name (of a layer, an encoder, a method, …) that does not exist."""
+    """A name of a layer, an encoder, a method, … does not exist."""
 
 
 class TrainingError(InverterError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a library's message, for use in one of ours; the error's name where there is no message."""
+    """Return the first line of an error's message, or the name of its class where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError:
-    """The error for a mistyped `name`: it suggests the nearest of the `valid` names, or lists them all."""
+    """Return the error for an unknown `name`, which suggests the most similar of the `valid` names and lists all."""
     valid = list(valid)
     close = get_close_matches(name, valid, n=1)
     hint = f"did you mean {close[0]!r}?" if close else "there is no such name."

@@ -45,17 +45,17 @@ def atomic_write(path: Path, data: bytes | str) -> None:
 
 
 def no_such_path(path: str | Path) -> str:
-    """The message for a `path` that does not exist, with the nearest one that does."""
+    """Return the message for a `path` that does not exist, with the most similar one that does."""
     near = nearest_path(path)
     return f"no such file or folder: {path}" + (f". Did you mean {near}?" if near else "")
 
 
 def nearest_path(path: str | Path, cutoff: float = 0.6) -> Path | None:
-    """The existing path that is most similar to `path`, in whose first missing part the mistake is looked for.
+    """Return the existing path most similar to a `path` that does not exist, if there is one.
 
     Args:
-        path: what does not exist.
-        cutoff: the least similarity of names, as `difflib.get_close_matches` has it.
+        path: its first part that does not exist is compared with the other names in that folder.
+        cutoff: the minimum similarity, as for `difflib.get_close_matches`.
     """
     path = Path(path)
     for parent, part in zip(reversed(path.parents), path.parts[bool(path.anchor) :], strict=True):

@@ -1,4 +1,4 @@
-"""Paths of images: checking those that a user names, and finding the images in a folder; imports no torch."""
+"""Paths of images: checking those a user names, and finding the images in a folder; imports no torch."""
 
 import os
 from collections.abc import Iterable
@@ -18,16 +18,16 @@ NO_PHOTOGRAPHS = {
 
 @cache
 def image_suffixes() -> tuple[str, ...]:
-    """The suffixes of image files: `.jpg`, `.png`, … for every format of photographs that Pillow decodes."""
+    """List the file suffixes (`.jpg`, `.png`, …) of all formats of photographs that Pillow decodes."""
     formats = Image.registered_extensions()  # imports all of Pillow's plugins
     return tuple(sorted(suffix for suffix, name in formats.items() if name in Image.OPEN.keys() - NO_PHOTOGRAPHS))
 
 
 def require_image_paths(paths: Iterable[str | Path]) -> None:
-    """Check that each of `paths` exists, which is quick and can precede the loading of a network.
+    """Check that all `paths` exist, before anything slow is loaded.
 
     Raises:
-        ImageError: some do not, or are URLs or `-`; a line for each, with the nearest existing path.
+        ImageError: some do not, or are URLs or `-`. The message has a line for each, with the most similar path.
     """
     mistakes = []
     for path in map(str, paths):
@@ -42,9 +42,9 @@ def require_image_paths(paths: Iterable[str | Path]) -> None:
 
 
 def find_images(path: Path) -> list[Path]:
-    """The images in the folder `path` and its subfolders, sorted; a `path` that is no folder is returned as it is.
+    """List the images in a folder and its subfolders, sorted; a `path` that is no folder is returned unchanged.
 
-    In folders, images are recognised by `image_suffixes`, and hidden files and folders are skipped.
+    Images are recognised by their suffix, see `image_suffixes`. Hidden files and folders are skipped.
 
     Raises:
         ImageError: the folder cannot be read, or has no images.

@@ -11,16 +11,16 @@ from inverters.errors import unknown_name
 
 
 class Encoder(nn.Module):
-    """A frozen network that returns the features of several layers from one pass.
+    """A frozen network that returns the features of several layers in one pass.
 
-    It normalises its input itself, stays in evaluation mode whatever its parent does, and has no trainable parameter.
+    It normalises its input, always stays in evaluation mode, and has no trainable parameters.
 
     Attributes:
-        name: of the architecture, such as `vgg19`.
-        weights: the label of its weights, such as `original`.
-        layers: those that features can be taken from, by name, in order of execution.
-        input_multiple: sides that are multiples of this many pixels lose no border to a stride.
-        input_size: pixels of both sides, where the network takes images of one size only.
+        name: the architecture, such as `vgg19`.
+        weights: the label of the weights, such as `original`.
+        layers: the available layers by name, in order of execution.
+        input_multiple: image sides that are multiples of this many pixels are covered fully by the features.
+        input_size: the side of the images in pixels, for networks that take one size only; else None.
     """
 
     name: str
@@ -30,9 +30,14 @@ class Encoder(nn.Module):
     input_size: int | None = None
 
     def forward(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
-        """Features of `images`, N×3×H×W in [0, 1], by layer, each N×C×⌊H/stride⌋×⌊W/stride⌋.
+        """Compute the features of `images` in one pass, which ends at the deepest of `layers`.
 
-        One pass, which ends at the deepest of `layers`.
+        Args:
+            images: N×3×H×W, RGB in [0, 1].
+            layers: names of `self.layers`.
+
+        Returns:
+            By layer, N×C×⌊H/stride⌋×⌊W/stride⌋.
 
         Raises:
             UnknownNameError: a name is not in `self.layers`.
@@ -40,7 +45,7 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def fingerprint(self, layer: str) -> str:
-        """SHA-256 over the preprocessing and the weights that the layer's features depend on.
+        """Return a SHA-256 over the preprocessing and all weights that the features of `layer` depend on.
 
         Raises:
             UnknownNameError: `layer` is not in `self.layers`.
@@ -49,11 +54,11 @@ class Encoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device of its weights."""
         return next(self.buffers()).device
 
     def require_layers(self, names: Iterable[str]) -> None:
-        """Raise UnknownNameError if one of `names` is not in `self.layers`."""
+        """Raise UnknownNameError unless all `names` are in `self.layers`."""
         for name in names:
             if name not in self.layers:
                 raise unknown_name(f"layer of {self.name} up to {[*self.layers][-1]}", name, self.layers)

@@ -1,18 +1,18 @@
-"""`Layer`: one place of an encoder that features can be taken from."""
+"""`Layer`: the name, shape and receptive field of a layer of an encoder."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of an encoder.
+    """A layer of an encoder.
 
     Attributes:
-        name: what users call it, such as `relu4_2`.
-        channels: of its features.
-        stride: input pixels per feature step; None where there is one vector for the whole image.
-        receptive_field: input pixels that a feature depends on, per side; None where it is the whole image.
-        stage: the part of the network that it belongs to. The default layers are the last of each stage.
+        name: such as `relu4_2`.
+        channels: number of feature channels.
+        stride: input pixels per feature step; None for a single vector per image.
+        receptive_field: side in input pixels of what a feature depends on; None for the whole image.
+        stage: the part of the network that the layer belongs to; the last layer of each stage is taken by default.
     """
 
     name: str
@@ -23,16 +23,16 @@ class Layer:
 
     @property
     def spatial_stride(self) -> int:
-        """The stride of a layer whose features form a grid.
+        """The stride, for layers whose features form a grid.
 
         Raises:
-            ValueError: the layer is one vector for the whole image.
+            ValueError: the features are a single vector per image.
         """
         if self.stride is None:
-            raise ValueError(f"{self.name} has no stride: it is one vector for the whole image")
+            raise ValueError(f"{self.name} has no stride: its features are a single vector per image")
         return self.stride
 
     @property
     def halo(self) -> int | None:
-        """Input pixels beyond its own `stride`×`stride` cell that a feature depends on, on each side."""
+        """How many input pixels on each side of its own `stride`×`stride` cell a feature depends on."""
         return None if self.receptive_field is None else (self.receptive_field - self.spatial_stride) // 2

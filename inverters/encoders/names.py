@@ -1,4 +1,4 @@
-"""The encoders by name, their layers and the names of their weights; imports no torch."""
+"""Names of encoders, of their layers and of their weights; imports no torch."""
 
 from collections.abc import Iterable
 
@@ -26,13 +26,13 @@ ENCODERS = VGG_NAMES
 
 
 def require_encoder(name: str) -> None:
-    """Raise UnknownNameError if there is no encoder of this name."""
+    """Raise UnknownNameError unless there is an encoder of this name."""
     if name not in ENCODERS:
         raise unknown_name("encoder", name, ENCODERS)
 
 
 def list_layers(encoder: str) -> dict[str, Layer]:
-    """The layers of an encoder by name, in order of execution; without its weights.
+    """Return the layers of an encoder by name, in order of execution, without loading its weights.
 
     Raises:
         UnknownNameError: there is no such encoder.
@@ -42,10 +42,10 @@ def list_layers(encoder: str) -> dict[str, Layer]:
 
 
 def find_layers(names: Iterable[str], encoder: str) -> list[Layer]:
-    """The layers of these names, in order of execution, each once.
+    """Return the layers of these names in order of execution, without duplicates.
 
     Raises:
-        UnknownNameError: there is no such encoder, or a name is not one of its layers.
+        UnknownNameError: there is no such encoder, or it has no such layer.
     """
     table = list_layers(encoder)
     wanted = set(names)
@@ -55,16 +55,16 @@ def find_layers(names: Iterable[str], encoder: str) -> list[Layer]:
 
 
 def last_of_each_stage(names: Iterable[str], encoder: str) -> list[str]:
-    """Of the layers of these names the last of each stage, in order of execution.
+    """Return the last of these layers in each stage, in order of execution.
 
     Raises:
-        UnknownNameError: there is no such encoder, or a name is not one of its layers.
+        UnknownNameError: there is no such encoder, or it has no such layer.
     """
     return list({layer.stage: layer.name for layer in find_layers(names, encoder)}.values())
 
 
 def default_weights(encoder: str) -> str:
-    """The weights of `encoder` unless others are named.
+    """Return the name of the default weights of `encoder`.
 
     Raises:
         UnknownNameError: there is no such encoder.
@@ -85,7 +85,7 @@ def check_weights(encoder: str, weights: str) -> None:
 
 
 def perceptual_layers(encoder: str) -> tuple[str, ...]:
-    """The layers whose features a perceptual loss compares: for a VGG those of Gatys et al. 2016.
+    """Return the layers whose features a perceptual loss compares; for a VGG those of Gatys et al. 2016.
 
     Raises:
         UnknownNameError: there is no such encoder.
@@ -95,7 +95,7 @@ def perceptual_layers(encoder: str) -> tuple[str, ...]:
 
 
 def input_multiple(encoder: str) -> int:
-    """`Encoder.input_multiple`, without the encoder's weights.
+    """Return `Encoder.input_multiple` without loading weights.
 
     Raises:
         UnknownNameError: there is no such encoder.

@@ -1,4 +1,4 @@
-"""The encoders by name: their layers, their weights, and how to create them."""
+"""Creating encoders by name."""
 
 from collections.abc import Iterable
 
@@ -35,11 +35,11 @@ __all__ = [
 
 
 def create_encoder(name: str, weights: str | None, layers: Iterable[str]) -> Encoder:
-    """Create the frozen encoder `name`, deep enough for `layers`.
+    """Create an encoder with all layers up to the deepest of `layers`.
 
     Args:
         name: one of `ENCODERS`.
-        weights: see `VGGEncoder`; None takes the default of this encoder.
+        weights: see `VGGEncoder`; None takes `default_weights(name)`.
         layers: names from `list_layers(name)`; at least one.
 
     Raises:

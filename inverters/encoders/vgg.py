@@ -15,14 +15,14 @@ from inverters.errors import InverterError, WeightsError, unknown_name
 
 
 class VGGEncoder(Encoder):
-    """The feature extractor of a VGG, built as deep as the deepest of `layers`.
+    """The feature extractor of a VGG up to the deepest of `layers`.
 
     Args:
         layers: names from `vgg_layers(name)`; at least one.
         name: one of `VGG_NAMES`.
-        weights: `original` (Simonyan & Zisserman's Caffe VGG-19), a name of torchvision's, `random` or `random-SEED`,
-            or the path of a `.safetensors`, `.pth` or `.pt` file with a torchvision-style state dict; None takes
-            `default_weights(name)`.
+        weights: `original` (Simonyan & Zisserman's Caffe weights of VGG-19), one of torchvision's names, `random`,
+            `random-SEED`, or the path of a `.safetensors`, `.pth` or `.pt` file with a torchvision-style state dict;
+            None takes `default_weights(name)`.
 
     Raises:
         UnknownNameError: an encoder, layer or set of weights does not exist.
@@ -62,11 +62,11 @@ class VGGEncoder(Encoder):
                 case "norm":
                     module = nn.BatchNorm2d(channels, device="meta")
                 case "relu":
-                    module = nn.ReLU()  # not in place: the features of the conv layer under it must survive
+                    module = nn.ReLU()  # not in place: it would overwrite the features of the convolution
                 case _:
                     module = nn.MaxPool2d(2)
             self.features.append(module)
-        self.features.to_empty(device="cpu")  # skips the initialisation, which the loaded weights would replace
+        self.features.to_empty(device="cpu")  # on "meta" until now, which skips the initialisation
         self._load(state, weights)
 
         self.register_buffer("mean", torch.tensor(self.preprocessing.mean).view(1, 3, 1, 1), persistent=False)
@@ -76,9 +76,7 @@ class VGGEncoder(Encoder):
     def _load(self, state: dict[str, Tensor], weights: str) -> None:
         has_weights = {index for index, (kind, _) in enumerate(vgg_modules(self.name)) if kind in ("conv", "norm")}
         if unexpected := [key for key in state if _index(key) not in has_weights]:
-            raise WeightsError(
-                f"weights {weights!r} do not fit {self.name}: they are of another network, with {unexpected[0]!r}"
-            )
+            raise WeightsError(f"weights {weights!r} do not fit {self.name}, which has no {unexpected[0]!r}")
         depth = len(self.features)
         try:
             self.features.load_state_dict({key: value for key, value in state.items() if _index(key) < depth})

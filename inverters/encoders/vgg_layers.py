@@ -1,7 +1,7 @@
-"""The layers of the VGG networks (Simonyan & Zisserman 2015, Table 1): names, channels, strides, receptive fields.
+"""The layers of the VGG networks (Simonyan & Zisserman 2015, Table 1).
 
-A name says what the tensor is: `conv4_2` is the convolution's output before its ReLU, `relu4_2` after it, `pool4` after
-the block's max pooling. The style-transfer papers' "conv4_2" is Caffe's blob after its in-place ReLU: here `relu4_2`.
+`conv4_2` is the output of a convolution before its ReLU, `relu4_2` after it, and `pool4` the output of the block's max
+pooling. What papers on style transfer call conv4_2 is `relu4_2`: Caffe applies the ReLU in place.
 """
 
 from functools import cache
@@ -14,11 +14,11 @@ CHANNELS = (64, 128, 256, 512, 512)
 VGG_NAMES = ("vgg16", "vgg16_bn", "vgg19", "vgg19_bn")
 DEFAULT_ENCODER = "vgg19"
 GATYS_LAYERS = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")  # Gatys et al. 2016, Fig. 1
-INPUT_MULTIPLE = 32  # an image whose sides are multiples of this loses no border pixel to any pooling
+INPUT_MULTIPLE = 32  # pixels: the stride of pool5
 
 
 class VGGModule(NamedTuple):
-    """A module of torchvision's `features`: `conv`, `norm`, `relu` or `pool`, and the layer that it ends."""
+    """A module of torchvision's `features`: its kind (`conv`, `norm`, `relu` or `pool`) and the layer it outputs."""
 
     kind: str
     layer: Layer
@@ -26,7 +26,7 @@ class VGGModule(NamedTuple):
 
 @cache
 def vgg_modules(name: str) -> tuple[VGGModule, ...]:
-    """Every module of the feature extractor in order, batch normalisation included."""
+    """List all modules of the feature extractor in order, including batch normalisation."""
     modules: list[VGGModule] = []
     stride, field = 1, 1
     for block, (convolutions, channels) in enumerate(
@@ -45,5 +45,5 @@ def vgg_modules(name: str) -> tuple[VGGModule, ...]:
 
 @cache
 def vgg_layers(name: str) -> dict[str, Layer]:
-    """The layers that features can be taken from, by name, shallowest first."""
+    """Return the layers by name, in order of execution; batch normalisation is none of them."""
     return {layer.name: layer for kind, layer in vgg_modules(name) if kind != "norm"}

@@ -1,4 +1,4 @@
-"""The names of the VGGs' weights; imports no torch."""
+"""Names of the VGGs' weights; imports no torch."""
 
 import os
 import re
@@ -12,12 +12,12 @@ RANDOM = re.compile(r"random(?:-([0-9]{1,18}))?")  # a seed that fits into 64 bi
 
 
 def weights_label(weights: str) -> str:
-    """The name of a set of weights in folder names and tables; for a file its stem."""
+    """Return what folders and tables call a set of weights: its name, or the stem of a file."""
     return Path(weights).stem if weights.endswith(WEIGHT_FILES) else weights
 
 
 def default_weights(encoder: str) -> str:
-    """The default weights: those of Gatys et al. for VGG-19, else torchvision's first."""
+    """Return the name of the default weights: those of Gatys et al. 2016 for VGG-19, else torchvision's first."""
     return "original" if encoder == "vgg19" else "IMAGENET1K_V1"
 
 
@@ -36,8 +36,8 @@ def check_weights(encoder: str, weights: str) -> None:
 
 
 def weight_names(encoder: str) -> list[str]:
-    """The named sets of weights of `encoder`."""
-    from torchvision.models import get_model_weights  # here because importing torchvision takes a second
+    """List the named sets of weights of `encoder`."""
+    from torchvision.models import get_model_weights  # imports torch
 
     original = ["original"] if encoder == "vgg19" else []
     return [*original, *(entry.name for entry in get_model_weights(encoder)), "random"]  # without the alias DEFAULT
