@@ -1,4 +1,4 @@
-"""Images in memory, and files and data sets of images, which several of these tests need."""
+"""Images, image files and data sets for several tests."""
 
 import io
 import tarfile
@@ -21,7 +21,7 @@ def encode(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:
 
 
 def photograph(height: int = 24, width: int = 32) -> Image.Image:
-    """Smooth colours and some noise, as a photograph has."""
+    """Draw smooth colours with some noise."""
     ramp = np.linspace(0, 200, height)[:, None, None] + np.linspace(0, 40, width)[:, None] + np.array([0, 5, 10])
     noise = np.random.default_rng(0).integers(0, 5, (height, width, 3))
     return Image.fromarray((ramp + noise).astype(np.uint8))
@@ -32,7 +32,7 @@ def pixel(image: Tensor, row: int, column: int) -> tuple[int, ...]:
 
 
 def encoded(value: int | np.ndarray, size: tuple[int, int] = (40, 36)) -> bytes:
-    """A PNG, by default of one grey that tells it from the others."""
+    """Encode pixels, or a single grey value, as a PNG."""
     pixels = np.full((*size, 3), value, np.uint8) if isinstance(value, int) else value
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
@@ -40,7 +40,7 @@ def encoded(value: int | np.ndarray, size: tuple[int, int] = (40, 36)) -> bytes:
 
 
 def greys(folder: Path, count: int, first: int = 1) -> Path:
-    """A folder of images whose grey values are first, first + 1, …"""
+    """Write images of the grey values first, first + 1, … into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for value in range(first, first + count):
         (folder / f"{value:03}.png").write_bytes(encoded(value))

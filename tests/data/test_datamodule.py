@@ -40,7 +40,7 @@ def values_of(batches: list[torch.Tensor]) -> list[int]:
 # --- order, crops ---
 
 
-def test_draws_are_one_permutation_after_the_other_and_go_on_anywhere() -> None:
+def test_draws_are_shuffled_epochs_and_can_start_at_any_step() -> None:
     draws = list(ShuffledDraws(size=5, steps=13, first=0, seed=3, batch_size=1))
     assert [sample for sample, _ in draws] == list(range(13))
     first, second = ([index for _, index in draws[start : start + 5]] for start in (0, 5))
@@ -52,7 +52,7 @@ def test_draws_are_one_permutation_after_the_other_and_go_on_anywhere() -> None:
     assert [index for _, index in ShuffledDraws(5, 13, 0, 4, 1)] != [index for _, index in draws]
 
 
-def test_batches_do_not_depend_on_workers_or_on_where_a_run_goes_on(tmp_path: Path) -> None:
+def test_batches_do_not_depend_on_workers_or_on_resuming(tmp_path: Path) -> None:
     folder = noise(tmp_path / "photos", 5)
     whole = list(module(folder).train_dataloader())
     assert len(whole) == 6
@@ -62,14 +62,14 @@ def test_batches_do_not_depend_on_workers_or_on_where_a_run_goes_on(tmp_path: Pa
     rest = list(module(folder, workers=1)._train_loader(4, 6))
     assert len(rest) == 2
     assert all(map(torch.equal, whole[4:], rest))
-    for count in (5, 12, 64):  # more than a run sees as well
+    for count in (5, 12, 64):  # also more than a run has
         first = torch.cat(module(folder).first_images(count))
         assert len(first) == count
         assert torch.equal(first[:12], torch.cat(whole)[:count])
 
 
 @pytest.mark.parametrize(("ranks", "batch_size"), [(2, 3), (3, 2)])
-def test_processes_share_what_one_would_see(ranks: int, batch_size: int) -> None:
+def test_several_processes_draw_what_one_would(ranks: int, batch_size: int) -> None:
     alone = list(ShuffledDraws(size=7, steps=5, first=1, seed=3, batch_size=6))
     shares = [list(ShuffledDraws(7, 5, 1, 3, batch_size, rank, ranks)) for rank in range(ranks)]
     for step in range(4):
@@ -78,36 +78,38 @@ def test_processes_share_what_one_would_see(ranks: int, batch_size: int) -> None
     assert all(len(share) == 4 * batch_size for share in shares)
 
 
-def test_a_crop_is_a_window_of_its_image_mirrored_half_of_the_time() -> None:
+def test_a_crop_is_a_window_of_its_image_flipped_half_of_the_time() -> None:
     image = torch.rand(3, 40, 48)
     crop_randomly = RandomCrop(32, resize=None, seed=0)
     windows = image.unfold(1, 32, 1).unfold(2, 32, 1)  # 3×9×17×32×32
-    places, mirrored = set(), 0
+    positions, flipped = set(), 0
     for sample in range(60):
         crop = crop_randomly(image, sample)
         assert torch.equal(crop, crop_randomly(image, sample))
-        hits = [(flip, *place) for flip in (False, True) for place in found(windows, crop.flip(-1) if flip else crop)]
+        hits = [
+            (flip, *position) for flip in (False, True) for position in found(windows, crop.flip(-1) if flip else crop)
+        ]
         assert len(hits) == 1
-        mirrored += hits[0][0]
-        places.add(hits[0][1:])
-    assert 15 < mirrored < 45
-    assert {place[0] for place in places} == set(range(9))  # up to both borders
-    assert {place[1] for place in places} >= {0, 16}
+        flipped += hits[0][0]
+        positions.add(hits[0][1:])
+    assert 15 < flipped < 45
+    assert {position[0] for position in positions} == set(range(9))  # up to both borders
+    assert {position[1] for position in positions} >= {0, 16}
 
 
 def found(windows: torch.Tensor, crop: torch.Tensor) -> list[list[int]]:
-    places: list[list[int]] = (windows == crop[:, None, None]).all(dim=(0, 3, 4)).nonzero().tolist()
-    return places
+    positions: list[list[int]] = (windows == crop[:, None, None]).all(dim=(0, 3, 4)).nonzero().tolist()
+    return positions
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 90), (90, 20), (5, 5), (32, 32), (33, 31), (1, 200)])
-def test_a_crop_of_a_small_image_is_of_full_size(height: int, width: int) -> None:
+def test_small_images_are_enlarged_to_the_crop_size(height: int, width: int) -> None:
     crop = RandomCrop(32, resize=None, seed=0)(torch.full((3, height, width), 0.25), 0)
     assert crop.shape == (3, 32, 32)
     assert torch.allclose(crop, torch.tensor(0.25))
 
 
-def test_crops_are_of_the_resized_image() -> None:
+def test_images_are_resized_before_cropping() -> None:
     image = torch.zeros(3, 256, 256)
     image[:, :, 128:] = 1
     crop = RandomCrop(32, resize=32, seed=0)(image, 0)  # the whole image, small
@@ -118,7 +120,7 @@ def test_crops_are_of_the_resized_image() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_stream_shows_every_image_once_an_epoch(tmp_path: Path, workers: int) -> None:
+def test_a_stream_yields_every_image_once_per_epoch(tmp_path: Path, workers: int) -> None:
     data = module(greys(tmp_path / "photos", 12), streaming=True, workers=workers, batch_size=3, shuffle_buffer=4)
     batches = list(itertools.islice(data.train_dataloader(), 8))
     epochs = [values_of(batches[:4]), values_of(batches[4:])]
@@ -127,7 +129,7 @@ def test_a_stream_shows_every_image_once_an_epoch(tmp_path: Path, workers: int) 
     assert epochs[0] != list(range(1, 13))
 
 
-def test_a_stream_of_fewer_shards_than_workers_shows_all(tmp_path: Path) -> None:
+def test_a_stream_of_fewer_shards_than_workers_yields_every_image(tmp_path: Path) -> None:
     path = parquet(tmp_path / "one.parquet", [encoded(value) for value in (1, 2, 3, 4)])
     data = module(path, streaming=True, workers=2, image_column="photo")
     assert sorted(values_of(list(itertools.islice(data.train_dataloader(), 2)))) == [1, 2, 3, 4]
@@ -135,7 +137,7 @@ def test_a_stream_of_fewer_shards_than_workers_shows_all(tmp_path: Path) -> None
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize(("workers", "shards"), [(0, 2), (2, 4), (3, 2)])
-def test_a_stream_goes_on_anywhere(tmp_path: Path, workers: int, shards: int) -> None:
+def test_a_stream_can_start_at_any_step(tmp_path: Path, workers: int, shards: int) -> None:
     random = np.random.default_rng(0)
     for shard in range(shards):
         cells: list[bytes | None] = [encoded(random.integers(0, 256, (40, 36, 3), dtype=np.uint8)) for _ in range(5)]
@@ -153,13 +155,13 @@ def test_a_stream_goes_on_anywhere(tmp_path: Path, workers: int, shards: int) ->
         assert all(map(torch.equal, whole[first:], batches(first)))
 
 
-def test_processes_share_a_stream(tmp_path: Path) -> None:
+def test_several_processes_share_a_stream(tmp_path: Path) -> None:
     data = module(greys(tmp_path / "photos", 8), streaming=True, shuffle_buffer=4)
     shares = [values_of(list(itertools.islice(data._train_loader(0, 2, rank, 2), 2))) for rank in (0, 1)]
     assert sorted(shares[0] + shares[1]) == list(range(1, 9))
 
 
-def test_a_stream_goes_on_where_one_worker_finds_nothing(tmp_path: Path) -> None:
+def test_a_stream_continues_where_one_worker_has_no_readable_image(tmp_path: Path) -> None:
     folder = greys(tmp_path / "photos", 2)
     (folder / "002.png").write_bytes(b"damaged")
     data = module(folder, streaming=True, workers=2, validation=folder)
@@ -172,7 +174,7 @@ def test_a_stream_goes_on_where_one_worker_finds_nothing(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_unreadable_images_are_passed_over_and_counted_once(tmp_path: Path, workers: int, streaming: bool) -> None:
+def test_unreadable_images_are_skipped_and_counted_once(tmp_path: Path, workers: int, streaming: bool) -> None:
     folder = greys(tmp_path / "photos", 6)
     for name in ("002.png", "005.png"):
         (folder / name).write_bytes(b"damaged")
@@ -182,7 +184,7 @@ def test_unreadable_images_are_passed_over_and_counted_once(tmp_path: Path, work
     for loader in (data.train_dataloader(), data.train_dataloader(), data.val_dataloader(), data.val_dataloader()):
         seen = values_of(list(itertools.islice(loader, 20)))
         assert set(seen) <= {1, 3, 4, 6}
-    data.setup("validate")  # Lightning's trainer.validate asks for it
+    data.setup("validate")  # as Lightning's trainer.validate does
     assert data.unreadable() == 3
 
 
@@ -199,7 +201,7 @@ def test_a_replaced_image_keeps_the_crops_of_the_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_set_without_a_readable_image_is_an_error(tmp_path: Path, workers: int, streaming: bool) -> None:
+def test_a_set_without_readable_images_is_an_error(tmp_path: Path, workers: int, streaming: bool) -> None:
     folder = greys(tmp_path / "photos", 4)
     for path in folder.iterdir():
         path.write_bytes(b"damaged")
@@ -228,8 +230,8 @@ def test_validation_images_are_whole(tmp_path: Path) -> None:
     assert len(module(folder, validation_limit=100).val_dataloader()) == 3
 
 
-def test_validation_on_the_hub_is_streamed_with_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By index, `datasets` downloads every split of a hub data set, the training images too."""
+def test_validation_images_on_the_hub_are_streamed_where_training_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without streaming, `datasets` downloads all splits of a hub data set."""
     read: list[int] = []
 
     def rows(split: str) -> Any:
@@ -259,7 +261,7 @@ def test_a_row_without_an_image_is_unreadable(tmp_path: Path, streaming: bool) -
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_shard_that_is_damaged_behind_its_first_rows(tmp_path: Path, workers: int) -> None:
+def test_a_shard_damaged_after_its_first_rows(tmp_path: Path, workers: int) -> None:
     first = parquet(tmp_path / "a.parquet", [encoded(1)] * 4)
     second = parquet(tmp_path / "b.parquet", [encoded(2)] * 4)
     second.write_bytes(second.read_bytes()[:-50])
@@ -283,7 +285,7 @@ def test_a_shard_that_vanishes_while_training(tmp_path: Path, workers: int) -> N
         list(batches)
 
 
-def test_with_more_processes_than_validation_images_some_have_none(tmp_path: Path) -> None:
+def test_processes_without_validation_images_get_an_empty_batch(tmp_path: Path) -> None:
     data = module(greys(tmp_path / "photos", 2))
     sizes = []
     for rank in range(3):

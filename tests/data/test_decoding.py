@@ -21,7 +21,7 @@ from inverters.errors import ImageError
 
 
 @pytest.mark.parametrize("as_type", [str, Path, Path.read_bytes])
-def test_a_path_and_encoded_bytes_give_the_same_pixels(tmp_path: Path, as_type: Any) -> None:
+def test_paths_and_bytes_give_the_same_pixels(tmp_path: Path, as_type: Any) -> None:
     picture = photograph()
     picture.save(tmp_path / "photo.png")
     image = load_image(as_type(tmp_path / "photo.png"))
@@ -31,7 +31,7 @@ def test_a_path_and_encoded_bytes_give_the_same_pixels(tmp_path: Path, as_type: 
     assert np.array_equal(image.mul(255).round().byte().permute(1, 2, 0).numpy(), np.array(picture))
 
 
-def test_the_tensor_can_be_written_to_and_nothing_warns() -> None:
+def test_the_tensor_is_writable_and_nothing_warns() -> None:
     with warnings.catch_warnings(action="error"):
         image = load_image(encode(photograph()))
         image += 1
@@ -62,7 +62,7 @@ def test_cmyk() -> None:
 
 
 @pytest.mark.parametrize(("mode", "colour"), [("RGBA", (0, 0, 0, 51)), ("LA", (0, 51))])
-def test_transparency_is_laid_on_white(mode: str, colour: tuple[int, ...]) -> None:
+def test_transparent_pixels_become_white(mode: str, colour: tuple[int, ...]) -> None:
     assert pixel(load_image(encode(Image.new(mode, (1, 1), colour))), 0, 0) == (204, 204, 204)
 
 
@@ -84,7 +84,7 @@ def test_16_bits_are_scaled_not_clipped(dtype: str, format: str) -> None:
         ([-1.0, float("nan"), 1.0], [0.0, 0.0, 1.0]),
     ],
 )
-def test_floating_point_reaches_up_to_one_or_to_its_maximum(values: list[float], expected: list[float]) -> None:
+def test_floats_are_scaled_from_one_or_from_their_maximum(values: list[float], expected: list[float]) -> None:
     image = load_image(encode(Image.fromarray(np.array([values], np.float32)), "TIFF"))
     assert torch.allclose(image, torch.tensor(expected).expand(3, 1, 3))
 
@@ -124,7 +124,7 @@ def test_tiffs_are_scaled_by_the_range_of_their_samples(dtype: str, photometric:
     ("dtype", "photometric"),
     [("<f8", "minisblack"), (">u4", "minisblack"), ("<u4", "miniswhite"), (">u2", "miniswhite")],
 )
-def test_tiffs_that_pillow_does_not_know_are_one_line(dtype: str, photometric: str) -> None:
+def test_tiffs_that_pillow_cannot_read_are_one_line(dtype: str, photometric: str) -> None:
     data = tiff(np.zeros((6, 8), dtype), photometric=photometric, byteorder=dtype[0])
     with pytest.raises(ImageError, match=r"^cannot read image: not an image of a known format$"):
         load_image(data)
@@ -180,7 +180,7 @@ def orientation(value: int) -> bytes:
 
 
 def exif_last(png: bytes) -> bytes:
-    """The PNG with its eXIf chunk behind the pixels, where it may stand as well."""
+    """Move the eXIf chunk of a PNG after the pixels, which the format allows as well."""
     start = png.index(b"eXIf") - 4
     stop = start + 12 + struct.unpack_from(">I", png, start)[0]
     return png[:start] + png[stop:-12] + png[start:stop] + png[-12:]
@@ -202,12 +202,12 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("place", [bytes, exif_last])
+@pytest.mark.parametrize("arrange", [bytes, exif_last])
 @pytest.mark.parametrize("value", UPRIGHT)
 @pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
-def test_pngs_are_turned_upright(picture: Image.Image, value: int, place: Any) -> None:
+def test_pngs_are_turned_upright(picture: Image.Image, value: int, arrange: Any) -> None:
     stored = load_image(encode(picture)).permute(1, 2, 0).numpy()
-    image = load_image(place(encode(picture, exif=orientation(value))))
+    image = load_image(arrange(encode(picture, exif=orientation(value))))
     assert np.array_equal(image.permute(1, 2, 0), UPRIGHT[value](stored))
 
 
@@ -229,7 +229,7 @@ def test_a_damaged_exif_block_is_ignored(exif: bytes, format: str) -> None:
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP"])
-def test_of_an_animation_the_first_frame(format: str) -> None:
+def test_an_animation_gives_its_first_frame(format: str) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, GREEN)]
     options: dict[str, Any] = {"lossless": True} if format == "WEBP" else {}
     image = load_image(encode(frames[0], format, save_all=True, append_images=frames[1:], **options))
@@ -248,18 +248,18 @@ def test_of_an_animation_the_first_frame(format: str) -> None:
         (encode(photograph(), "JPEG")[:-20], r"^cannot read .*file\.png: damaged or unsupported image: .*truncated.*$"),
     ],
 )
-def test_a_bad_file_is_named_with_the_reason(tmp_path: Path, content: bytes, message: str) -> None:
+def test_unreadable_files_are_named_with_the_reason(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "file.png").write_bytes(content)
     with pytest.raises(ImageError, match=message):
         load_image(tmp_path / "file.png")
 
 
-def test_bad_bytes_are_called_image() -> None:
+def test_unreadable_bytes_are_called_image() -> None:
     with pytest.raises(ImageError, match=r"^cannot read image: not an image of a known format$"):
         load_image(b"text")
 
 
-def test_no_such_file_and_a_folder(tmp_path: Path) -> None:
+def test_missing_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"^no such file or folder: .*none\.png$"):
         load_image(tmp_path / "none.png")
     with pytest.raises(ImageError, match=r"^cannot read .*: Is a directory$"):

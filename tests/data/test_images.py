@@ -25,7 +25,7 @@ def test_a_pil_image_is_turned_upright() -> None:
     exif[0x0112] = 6
     opened = Image.open(BytesIO(encode(photograph(24, 32), "JPEG", exif=exif)))
     assert to_image(opened).shape == (3, 32, 24)
-    assert opened.size == (32, 24)  # the caller's own stays as it is
+    assert opened.size == (32, 24)  # the caller's image is unchanged
 
 
 def test_uint8_arrays_are_scaled() -> None:
@@ -86,7 +86,7 @@ def test_tensors_keep_their_values(dtype: torch.dtype) -> None:
         (None, "an image must be a path, encoded bytes, a PIL image, an array or a tensor, not NoneType"),
     ],
 )  # fmt: skip
-def test_what_is_no_single_image_in_the_unit_range_is_refused(source: Any, message: str) -> None:
+def test_other_inputs_are_refused(source: Any, message: str) -> None:
     with pytest.raises(ImageError) as caught:
         to_image(source)
     assert str(caught.value) == message
@@ -100,7 +100,7 @@ def test_a_damaged_pil_image_is_one_line() -> None:
 # Rounding, resizing, saving
 
 
-def test_rounding_clamps_and_lands_on_multiples_of_1_255() -> None:
+def test_rounding_clamps_and_gives_multiples_of_1_255() -> None:
     images = torch.tensor([-0.5, 0.0, 0.3001, 1.0, 1.7], dtype=torch.float64)
     rounded = round_to_8_bits(images)
     assert rounded.dtype == torch.float32
@@ -135,25 +135,27 @@ def test_resizing_is_antialiased_as_pillow_s() -> None:
     assert torch.allclose(resize_shorter_side(image, 16), load_image(encode(pillow)), atol=2 / 255)
 
 
-def test_a_saved_image_comes_back_as_its_8_bit_rounding(tmp_path: Path) -> None:
+def test_a_saved_image_is_loaded_as_rounded_to_8_bits(tmp_path: Path) -> None:
     image = 1.2 * torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0)) - 0.1
     save_png(image, tmp_path / "out.png")
     assert torch.equal(load_image(tmp_path / "out.png"), round_to_8_bits(image))
     assert [file.name for file in tmp_path.iterdir()] == ["out.png"]
 
 
-def test_every_8_bit_value_survives_the_way_to_pillow_and_back() -> None:
+def test_every_8_bit_value_survives_conversion_to_pillow() -> None:
     image = (torch.arange(256) / 255).expand(3, 1, 256)
     assert np.array(to_pillow(image))[0, :, 0].tolist() == list(range(256))
 
 
-def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+def test_a_file_instead_of_the_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"^cannot write .*out\.png: Not a directory$"):
         save_png(torch.zeros(3, 2, 2), tmp_path / "file" / "out.png")
 
 
-def test_a_failed_save_leaves_the_old_file_and_no_partial_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_keeps_the_old_file_and_leaves_no_partial_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fill_the_disk(path: Path, data: bytes) -> None:
         with path.open("wb") as file:
             file.write(data[:4])

@@ -19,19 +19,19 @@ def touch(folder: Path, *names: str) -> None:
         (folder / name).touch()
 
 
-def test_a_folder_is_searched_through_in_order(tmp_path: Path) -> None:
+def test_a_folder_is_searched_recursively_in_order(tmp_path: Path) -> None:
     touch(tmp_path, "b.JPG", "a.png", "deep/er/c.webp", "notes.txt", ".hidden.png", ".thumbnails/d.png")
     found = [file.relative_to(tmp_path).as_posix() for file in find_images(tmp_path)]
     assert found == ["a.png", "b.JPG", "deep/er/c.webp"]
 
 
-def test_a_named_file_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_named_file_is_returned_unchanged(tmp_path: Path) -> None:
     touch(tmp_path, "photo.upload")
     for named in (tmp_path / "photo.upload", tmp_path / "missing.png"):
         assert find_images(named) == [named]
 
 
-def test_a_folder_without_images_is_named_with_what_was_looked_for(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_one_line(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
     with pytest.raises(ImageError) as caught:
         find_images(tmp_path)
@@ -40,7 +40,7 @@ def test_a_folder_without_images_is_named_with_what_was_looked_for(tmp_path: Pat
     )
 
 
-def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a.png", "private/b.png")
     scandir = os.scandir
 

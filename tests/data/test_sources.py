@@ -58,7 +58,7 @@ def test_webdataset(tmp_path: Path, streaming: bool) -> None:
     assert opened([first, second], streaming, "png") == [1, 2, 3]
 
 
-def test_what_ships_inside_a_package() -> None:
+def test_files_of_an_installed_package() -> None:
     rows = open_images(["package:skimage/data/astronaut.png"], "train", "image")
     assert read_image(rows[0]).shape == (3, 512, 512)
 

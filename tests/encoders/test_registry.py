@@ -15,7 +15,7 @@ from inverters.errors import UnknownNameError
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_an_encoder_has_the_layers_and_the_input_multiple_that_are_listed_for_it(encoder: str) -> None:
+def test_encoders_have_the_layers_and_input_multiple_listed_for_them(encoder: str) -> None:
     table = list_layers(encoder)
     network = create_encoder(encoder, "random", table)
     assert network.name == encoder

@@ -13,7 +13,7 @@ MODULES = {"conv": nn.Conv2d, "norm": nn.BatchNorm2d, "relu": nn.ReLU, "pool": n
 
 @cache
 def torchvision_features(encoder: str) -> nn.Sequential:
-    """torchvision's network, without values."""
+    """torchvision's network without weights."""
     with torch.device("meta"):
         return getattr(torchvision.models, encoder)().features
 
@@ -27,7 +27,7 @@ def test_the_network_is_torchvisions(encoder: str) -> None:
 
 
 @pytest.mark.parametrize("encoder", VGG_NAMES)
-def test_channels_and_stride_are_what_a_run_shows(encoder: str) -> None:
+def test_channels_and_strides_are_those_of_real_features(encoder: str) -> None:
     images = torch.rand(1, 3, 32, 64, generator=torch.Generator().manual_seed(0))
     features = VGGEncoder(vgg_layers(encoder), encoder, "random")(images, vgg_layers(encoder))
     assert list(features) == list(vgg_layers(encoder))
@@ -37,18 +37,18 @@ def test_channels_and_stride_are_what_a_run_shows(encoder: str) -> None:
 
 
 def one_channel(module: nn.Module) -> nn.Module:
-    """A module of the same kernel, stride and padding whose every weight is positive, so that no influence is lost."""
+    """A module of the same kernel, stride and padding with positive weights, so that no gradients cancel."""
     if isinstance(module, nn.Conv2d):
         convolution = nn.Conv2d(1, 1, module.kernel_size, module.stride, module.padding, bias=False)
         nn.init.ones_(convolution.weight)
         return convolution.double()
-    if isinstance(module, nn.MaxPool2d):  # all of its window's pixels can become the largest: the mean shows them all
+    if isinstance(module, nn.MaxPool2d):  # any pixel of the window can be the maximum
         return nn.AvgPool2d(module.kernel_size, module.stride, module.padding)
     return nn.Identity()
 
 
 @pytest.mark.parametrize("encoder", VGG_NAMES)
-def test_the_receptive_field_is_what_gradients_show(encoder: str) -> None:
+def test_receptive_fields_are_those_of_real_gradients(encoder: str) -> None:
     side = 320
     image = torch.ones(1, 1, side, side, dtype=torch.float64, requires_grad=True)
     x: Tensor = image
