@@ -14,7 +14,7 @@ from inverters.decoders.linear import LinearDecoder
 from inverters.decoders.names import OBJECTIVES
 from inverters.encoders.base import Encoder
 from inverters.encoders.layers import Layer
-from inverters.encoders.registry import DEFAULT_ENCODER, default_weights, list_layers, weights_label
+from inverters.encoders.names import DEFAULT_ENCODER, default_weights, list_layers, weights_label
 from inverters.errors import CheckpointError, InverterError, unknown_name
 from inverters.files import atomic_write, make_folder
 

@@ -3,35 +3,8 @@
 from collections.abc import Iterable
 
 from inverters.encoders.base import Encoder
-from inverters.encoders.names import (
-    DEFAULT_ENCODER,
-    ENCODERS,
-    check_weights,
-    default_weights,
-    find_layers,
-    input_multiple,
-    last_of_each_stage,
-    list_layers,
-    perceptual_layers,
-    require_encoder,
-    weights_label,
-)
+from inverters.encoders.names import require_encoder
 from inverters.encoders.vgg import VGGEncoder
-
-__all__ = [
-    "DEFAULT_ENCODER",
-    "ENCODERS",
-    "check_weights",
-    "create_encoder",
-    "default_weights",
-    "find_layers",
-    "input_multiple",
-    "last_of_each_stage",
-    "list_layers",
-    "perceptual_layers",
-    "require_encoder",
-    "weights_label",
-]
 
 
 def create_encoder(name: str, weights: str | None, layers: Iterable[str]) -> Encoder:

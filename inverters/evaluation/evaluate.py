@@ -17,7 +17,7 @@ from torch import Tensor
 
 from inverters.data.images import load_image, round_to_8_bits, save_png
 from inverters.devices import exact_float32, find_device
-from inverters.encoders.registry import DEFAULT_ENCODER, find_layers, input_multiple
+from inverters.encoders.names import DEFAULT_ENCODER, find_layers, input_multiple
 from inverters.errors import InverterError, unknown_name
 from inverters.evaluation import plots
 from inverters.evaluation.contexts import LayerContext, fingerprint, load_contexts

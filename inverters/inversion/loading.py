@@ -5,14 +5,8 @@ from pathlib import Path
 
 from inverters.decoders.published import available_decoders, encoder_folder, find_checkpoints, folder_name, load_decoder
 from inverters.devices import find_device
-from inverters.encoders.registry import (
-    DEFAULT_ENCODER,
-    check_weights,
-    create_encoder,
-    default_weights,
-    find_layers,
-    last_of_each_stage,
-)
+from inverters.encoders.names import DEFAULT_ENCODER, check_weights, default_weights, find_layers, last_of_each_stage
+from inverters.encoders.registry import create_encoder
 from inverters.errors import CheckpointError
 from inverters.inversion.inverter import Inverter
 

@@ -19,7 +19,7 @@ from inverters.decoders.published import (
     folder_name,
     read_card,
 )
-from inverters.encoders.registry import DEFAULT_ENCODER, list_layers
+from inverters.encoders.names import DEFAULT_ENCODER, list_layers
 from inverters.errors import CheckpointError, OutputError
 from inverters.files import atomic_write
 from inverters.inversion.loading import load_inverter

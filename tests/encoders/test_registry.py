@@ -1,9 +1,8 @@
 import pytest
 
-from inverters.encoders.registry import (
+from inverters.encoders.names import (
     DEFAULT_ENCODER,
     ENCODERS,
-    create_encoder,
     default_weights,
     find_layers,
     input_multiple,
@@ -11,6 +10,7 @@ from inverters.encoders.registry import (
     list_layers,
     perceptual_layers,
 )
+from inverters.encoders.registry import create_encoder
 from inverters.errors import UnknownNameError
 
 

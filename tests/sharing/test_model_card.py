@@ -12,7 +12,7 @@ from conftest import Outcome, publish_tiny
 from PIL import Image
 
 from inverters.decoders import published
-from inverters.encoders.registry import DEFAULT_ENCODER
+from inverters.encoders.names import DEFAULT_ENCODER
 from inverters.sharing import model_card
 from inverters.sharing.model_card import encoder_page, index_page
 
