@@ -13,23 +13,20 @@ from record import record
 from torch import Tensor
 
 from inverters.data.sources import open_images, read_image
-from inverters.decoders.published import OBJECTIVES
-from inverters.devices import exact_float32, has_fast_bfloat16
+from inverters.devices import has_fast_bfloat16
 from inverters.errors import ImageError
-from inverters.inversion.inverter import Inverter
 from inverters.inversion.loading import load_inverter
 from inverters.metrics import peak_signal_noise_ratio
 
 SIZE = 224
 BATCH = 8
-AS_PREDICT = "invert predict"
 
 
 def centre_crops(data: str) -> Iterator[Tensor]:
-    """3×224×224 in [0, 1], of the images that are large enough."""
+    """3×224×224 in [0, 1], of those images that are large enough."""
     for row in open_images([data], "validation", "image"):
         try:
-            image = read_image(row)
+            image = read_image(row["image"])
         except ImageError:
             continue
         top, left = ((side - SIZE) // 2 for side in image.shape[1:])
@@ -38,16 +35,6 @@ def centre_crops(data: str) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-@exact_float32()
-def reconstruct(inverter: Inverter, images: Tensor, precision: str) -> dict[str, Tensor]:
-    """Reconstruct `images` as `invert predict` does, or with all layers in `float32` or `bfloat16`."""
-    if precision == AS_PREDICT:
-        return inverter.reconstruct(images)
-    with torch.autocast(inverter.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        features = inverter.encoder(images, inverter.layers)
-        return {layer: decoder(features.pop(layer)).float() for layer, decoder in inverter.decoders.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True)
@@ -56,20 +43,25 @@ def main() -> None:
     crops = torch.stack(list(islice(centre_crops(arguments.data), arguments.limit)))
     print(f"{len(crops)} crops of {SIZE}×{SIZE}\n")
     rows: list[dict[str, object]] = []
-    for objective in OBJECTIVES:
+    for objective in ("pixel", "perceptual", "linear"):
         inverter = load_inverter("all", objective=objective)
-        precisions = [AS_PREDICT, "float32", *(["bfloat16"] if has_fast_bfloat16(inverter.device) else [])]
-        psnr: dict[str, dict[str, list[float]]] = {
-            layer: {name: [] for name in precisions} for layer in inverter.layers
-        }
+        fast = has_fast_bfloat16(inverter.device)
+        ways = ("invert predict", "float32", *(["bfloat16"] if fast else []))
+        psnr: dict[str, dict[str, list[float]]] = {layer: {way: [] for way in ways} for layer in inverter.decoders}
         for target in crops.split(BATCH):
             images = target.to(inverter.device).contiguous(memory_format=torch.channels_last)
-            for precision in precisions:
-                for layer, preds in reconstruct(inverter, images, precision).items():
-                    psnr[layer][precision] += peak_signal_noise_ratio(preds, images).tolist()
+            for way in ways:
+                if way == "invert predict":
+                    preds = inverter.reconstruct(images)
+                else:
+                    with torch.autocast(inverter.device.type, torch.bfloat16, enabled=way == "bfloat16"):
+                        features = inverter.encoder(images)
+                        preds = {name: decoder(features.pop(name)) for name, decoder in inverter.decoders.items()}
+                for layer, pixels in preds.items():
+                    psnr[layer][way] += peak_signal_noise_ratio(pixels.float(), images).tolist()
         rows += [
-            {"layer": layer, "objective": objective} | {f"{name}, dB": fmean(values) for name, values in scores.items()}
-            for layer, scores in psnr.items()
+            {"layer": layer, "objective": objective, **{f"{way}, dB": fmean(psnr[layer][way]) for way in ways}}
+            for layer in psnr
         ]
     record("fidelity", rows)
 

@@ -1,4 +1,4 @@
-"""`invert predict` as a process: the time to start, and the cost of a large photograph and of many small ones.
+"""`invert predict` as a process: how long it takes to start, and what a large photograph and many small ones cost.
 
 python benchmarks/prediction.py
 """
@@ -22,10 +22,10 @@ PREDICT = ("-m", "inverters", "predict")
 
 
 def run(*arguments: str) -> tuple[float, float]:
-    """Seconds and peak memory in GB of a Python process with these arguments."""
+    """Seconds, and the peak of memory in GB, of a Python process with these arguments."""
     started = perf_counter()
     process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)  # `getrusage` has only the largest child's
+    _, status, usage = os.wait4(process.pid, 0)  # its own usage, where `getrusage` has only the largest child's
     if status:
         raise SystemExit(f"{' '.join(arguments)} failed")
     return perf_counter() - started, usage.ru_maxrss * 1024 / 1e9
@@ -41,7 +41,7 @@ def main() -> None:
             "startup",
             [
                 {"process": "import torch, torchvision", "s": imports, "× import": 1.0},
-                {"process": "invert predict, 512×512", "s": whole, "× import": whole / imports},
+                {"process": "invert predict, 512×512, all layers", "s": whole, "× import": whole / imports},
             ],
         )
         rows = []

@@ -1,4 +1,4 @@
-"""The output of the benchmarks: a table on the screen, and JSON with versions and hardware."""
+"""Where the benchmarks' figures go: a table on the screen, and JSON with the versions and the hardware."""
 
 import json
 import os
@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def seconds(function: Callable[[], object], repeats: int = 7) -> float:
-    """The median time of a call, after one call to warm up."""
+    """The median time of a call, after one to warm up."""
     function()
     times = []
     for _ in range(repeats):
@@ -30,7 +30,7 @@ def seconds(function: Callable[[], object], repeats: int = 7) -> float:
 
 
 def record(name: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Print `rows` as a Markdown table, and write them to `results/<name>.json`."""
+    """Prints `rows` as a Markdown table and writes them to `results/<name>.json`."""
     columns = list(rows[0])
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     for row in rows:

@@ -1,4 +1,4 @@
-"""The devices to compute on, and their precision."""
+"""Which device to compute on, and in which precision."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ from inverters.errors import InverterError
 
 
 def find_device(name: str) -> torch.device:
-    """Find a device by name. `auto` takes CUDA if it is available, else Apple's MPS, else the CPU.
+    """The device of this name; `auto` is the best one available: CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        InverterError: this machine has no such device.
+        InverterError: there is no such device on this machine.
     """
     available = ["cpu"]
     if torch.backends.mps.is_available():
@@ -27,7 +27,7 @@ def find_device(name: str) -> torch.device:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether `device` supports bfloat16 convolutions natively, which takes about half the time of float32."""
+    """Whether `device` computes convolutions in bfloat16 natively, which is about twice as fast as float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()

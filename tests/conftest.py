@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import datasets
 import numpy as np
@@ -21,7 +21,12 @@ from inverters.training.config import TrainConfig
 TINY_LAYERS = ("relu1_1", "relu2_1")
 
 
-def publish_tiny(root: Path, layers: tuple[str, ...] = TINY_LAYERS, weights: str = "random") -> Path:
+def publish_tiny(
+    root: Path,
+    layers: tuple[str, ...] = TINY_LAYERS,
+    weights: str = "random",
+    objective: Literal["pixel", "perceptual", "linear"] = "pixel",
+) -> Path:
     """Untrained decoders of few channels for an encoder with random weights, published under `root`."""
     encoder = VGGEncoder(layers, weights=weights)
     for layer in layers:
@@ -32,6 +37,7 @@ def publish_tiny(root: Path, layers: tuple[str, ...] = TINY_LAYERS, weights: str
             weights=weights,
             fingerprint=encoder.fingerprint(layer),
             layer=layer,
+            objective=objective,
             decoder={"stages": decoder.stages},
             loss={"pixel": 1.0},
             data={},

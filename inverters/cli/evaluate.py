@@ -4,58 +4,85 @@ import shlex
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from inverters.cli.options import (
+    HOW,
+    MAX_SIZE,
+    WHAT,
     Checkpoints,
     Device,
     Encoder,
+    ImageColumn,
+    Json,
     Layers,
+    OutputDir,
+    Quiet,
+    Seed,
+    Split,
     Weights,
-    errors,
     layer_names,
-    output,
-    progress_bar,
 )
+from inverters.cli.printer import Printer
 from inverters.cli.tables import decibels, method_table
 from inverters.encoders.names import DEFAULT_ENCODER
+from inverters.inversion.method_names import DEFAULT_METHODS, METHODS
+
+if TYPE_CHECKING:
+    from inverters.evaluation.records import Progress
 
 
 def evaluate(
-    data: Annotated[str, typer.Option(metavar="PATH|HUB-ID", help="Images, as data.validation of a configuration.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH|HUB-ID",
+            help="Image, folder, parquet or webdataset file, or a data set from the Hugging Face Hub.",
+            rich_help_panel=WHAT,
+        ),
+    ],
     layers: Layers = None,
-    methods: Annotated[
-        str, typer.Option(metavar="NAMES", help="What to compare: decoder, perceptual, linear, lbfgs, decoder+lbfgs.")
-    ] = "decoder,linear,lbfgs,decoder+lbfgs",
-    iterations: Annotated[int, typer.Option(help="Steps of the searches by L-BFGS.")] = 200,
-    limit: Annotated[int | None, typer.Option(help="How many images to take.  [default: all]")] = None,
-    size: Annotated[int, typer.Option(help="Pixels of the centre crops' sides.")] = 224,
-    output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("evaluation"),
-    seed: Annotated[int, typer.Option(help="Of the searches' initial noise and of the intervals.")] = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Number of images.", show_default="all", rich_help_panel=WHAT)
+    ] = None,
+    size: Annotated[
+        int, typer.Option(min=1, max=MAX_SIZE, help="Side of the centre crops in pixels.", rich_help_panel=WHAT)
+    ] = 224,
+    split: Split = "validation",
+    image_column: ImageColumn = "image",
     encoder: Encoder = DEFAULT_ENCODER,
     weights: Weights = None,
+    methods: Annotated[
+        str, typer.Option(metavar="NAMES", help=f"Methods to compare: {', '.join(METHODS)}.", rich_help_panel=HOW)
+    ] = ",".join(DEFAULT_METHODS),
+    iterations: Annotated[int, typer.Option(min=1, help="Iterations of L-BFGS.", rich_help_panel=HOW)] = 200,
+    seed: Seed = 0,
     checkpoints: Checkpoints = None,
-    split: Annotated[str, typer.Option(help="Split of a hub data set.")] = "validation",
-    image_column: Annotated[str, typer.Option(help="Column that holds the images.")] = "image",
+    output_dir: OutputDir = Path("evaluation"),
+    json: Json = False,
+    quiet: Quiet = False,
     device: Device = "auto",
 ) -> None:
-    """Compare decoders with searching for the image, and with the best linear map; continues where it was stopped."""
-    names = layer_names(layers, encoder)
-    from inverters.evaluation import evaluate as evaluation
+    """Benchmark decoders against optimisation and linear baselines.
 
-    with progress_bar() as bar:
+    The same command continues an evaluation that was interrupted.
+    """
+    names = layer_names(layers, encoder)
+    from inverters.evaluation.evaluate import evaluate
+
+    printer = Printer(json, quiet)
+    with printer.progress_bar() as bar:
         task = bar.add_task("evaluating", total=None)
 
-        def show(progress: evaluation.Progress) -> None:
+        def show(progress: "Progress") -> None:
             record, left = progress.record, timedelta(seconds=round(progress.seconds_left))
             line = f"{record.name}  {record.layer}  {record.method}: {decibels(record.scores['psnr'])} dB, {left} left"
             bar.update(task, total=progress.total, completed=progress.done, description=line)
-            if not errors.is_terminal:
-                errors.print(f"{progress.done}/{progress.total}  {line}", markup=False)
+            printer.step(f"{progress.done}/{progress.total}  {line}")
 
-        results = evaluation.evaluate(
+        results = evaluate(
             data,
             layers=names,
             methods=[method.strip() for method in methods.split(",")],
@@ -71,15 +98,13 @@ def evaluate(
             split=split,
             image_column=image_column,
             command=shlex.join(["invert", *sys.argv[1:]]),
+            notice=printer.note,
             progress=show,
         )
-    for image in results.settings["skipped"]:
-        errors.print(f"skipped {image}", markup=False)
-    for metric, reason in results.settings["left_out"].items():
-        errors.print(f"left out {metric}: {reason}", markup=False)
     means = {
         layer: {method: found["psnr"].mean if "psnr" in found else None for method, found in by_method.items()}
         for layer, by_method in results.summary.items()
     }
-    output.print(method_table(means))
-    print(f"wrote {output_dir / 'report.md'}")
+    printer.table(method_table(results.methods, means))
+    printer.line(f"wrote {output_dir / 'report.md'}")
+    printer.document(results.as_json())

@@ -32,11 +32,11 @@ def mean_table(psnr: Mapping[str, float]) -> Table:
     return table
 
 
-def method_table(layers: Mapping[str, Mapping[str, float | None]]) -> Table:
-    """Mean PSNR in dB by layer and method; None where every reconstruction is exact."""
-    table = _table("PSNR in dB, mean over the images", "layer", *next(iter(layers.values())))
+def method_table(methods: Sequence[str], layers: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """Mean PSNR in dB by layer and method: None if every reconstruction is exact, absent without a decoder."""
+    table = _table("PSNR in dB, mean over the images", "layer", *methods)
     for layer, psnr in layers.items():
-        table.add_row(layer, *(decibels(value) for value in psnr.values()))
+        table.add_row(layer, *(decibels(psnr[method]) if method in psnr else "–" for method in methods))
     return table
 
 

@@ -4,14 +4,7 @@ from collections.abc import Iterable
 
 from inverters.encoders import vgg_weight_names
 from inverters.encoders.layers import Layer
-from inverters.encoders.vgg_layers import (
-    DEFAULT_ENCODER,
-    GATYS_LAYERS,
-    INPUT_MULTIPLE,
-    VGG_NAMES,
-    rectified,
-    vgg_layers,
-)
+from inverters.encoders.vgg_layers import DEFAULT_ENCODER, GATYS_LAYERS, INPUT_MULTIPLE, VGG_NAMES, vgg_layers
 from inverters.encoders.vgg_weight_names import weights_label
 from inverters.errors import unknown_name
 
@@ -24,7 +17,6 @@ __all__ = [
     "input_multiple",
     "last_of_each_stage",
     "list_layers",
-    "papers_layer",
     "perceptual_layers",
     "require_encoder",
     "weights_label",
@@ -69,16 +61,6 @@ def last_of_each_stage(names: Iterable[str], encoder: str) -> list[str]:
         UnknownNameError: there is no such encoder, or it has no such layer.
     """
     return list({layer.stage: layer.name for layer in find_layers(names, encoder)}.values())
-
-
-def papers_layer(name: str, encoder: str) -> str:
-    """The layer of `encoder` that papers mean by `name`.
-
-    Raises:
-        UnknownNameError: there is no such encoder.
-    """
-    require_encoder(encoder)
-    return rectified(name)
 
 
 def default_weights(encoder: str) -> str:

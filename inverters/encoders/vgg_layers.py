@@ -43,11 +43,6 @@ def vgg_modules(name: str) -> tuple[VGGModule, ...]:
     return tuple(modules)
 
 
-def rectified(layer: str) -> str:
-    """The layer that papers on style transfer mean by `layer`: their conv4_2 is `relu4_2`."""
-    return layer.replace("conv", "relu")
-
-
 @cache
 def vgg_layers(name: str) -> dict[str, Layer]:
     """Return the layers by name, in order of execution; batch normalisation is none of them."""

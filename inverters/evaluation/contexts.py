@@ -1,6 +1,6 @@
 """`LayerContext`: the methods that an evaluation compares at one layer, and how one of them is run and timed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -8,13 +8,24 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from inverters.decoders.published import available_decoders, encoder_folder, find_checkpoints
+from inverters.encoders.names import (
+    check_weights,
+    default_weights,
+    find_layers,
+    last_of_each_stage,
+    list_layers,
+    perceptual_layers,
+)
 from inverters.encoders.registry import create_encoder
+from inverters.errors import CheckpointError
 from inverters.evaluation.profiling import timed
 from inverters.inversion.inverter import Inverter, weights_digest
 from inverters.inversion.loading import load_inverter
-from inverters.inversion.methods import Method, Reconstruction, create_method, decoder_objective
+from inverters.inversion.method_names import decoder_objective
+from inverters.inversion.methods import Method, Optimize, Reconstruction, create_method
 
-REPEATS = 5  # runs of a decoder, whose median is its time
+REPEATS = 5  # runs of a decoder; its time is their median
 
 
 @dataclass(frozen=True)
@@ -22,62 +33,123 @@ class LayerContext:
     """The methods compared at `layer`.
 
     Attributes:
+        layer: name of the layer.
         inverter: computes features; it has no decoders.
-        methods: by name.
-        networks: the inverters that `methods` take their decoders from.
+        methods: by name, those that can invert the layer.
     """
 
     layer: str
     inverter: Inverter
     methods: Mapping[str, Method]
-    networks: Sequence[Inverter]
 
     def run(self, name: str, image: Tensor) -> tuple[Reconstruction, float]:
-        """The reconstruction of a 1×3×H×W image, and the seconds that it took, features included."""
+        """Reconstruct `image`, 1×3×H×W, by the method of this name.
+
+        Returns:
+            The reconstruction, and the seconds that it took, encoder included. An optimisation runs once; a decoder is
+            warmed up, and its time is a median.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C ended an optimisation.
+        """
         method, encoder = self.methods[name], self.inverter.encoder
 
         def reconstruct() -> Reconstruction:
             features = self.inverter.encode(image, [self.layer], exact=method.exact)[self.layer]
             return method(features, encoder, encoder.layers[self.layer], (image.shape[2], image.shape[3]))
 
-        if method.exact:
+        if isinstance(method, Optimize):
             result, seconds = timed(reconstruct, self.inverter.device)
             if result.interrupted:
                 raise KeyboardInterrupt
             return result, seconds
-        reconstruct()  # warms up
+        reconstruct()
         runs = [timed(reconstruct, self.inverter.device) for _ in range(REPEATS)]
         return runs[0][0], median(seconds for _, seconds in runs)
 
 
-def load_contexts(
+def select_methods(
     methods: Sequence[str],
-    layers: Sequence[str],
+    layers: Sequence[str] | None,
+    encoder: str,
+    weights: str | None,
+    checkpoints: Path | None,
+) -> dict[str, list[str]]:
+    """The layers to invert, shallowest first, and at each those of `methods` that have the decoder they need.
+
+    Args:
+        methods: names of methods.
+        layers: names of layers. `"all"` stands for every layer that one of the methods has a decoder for, None for the
+            last of these in each stage. Methods without decoders can invert every layer; None then stands for the
+            layers of the encoder's perceptual loss.
+        encoder, weights, checkpoints: see `load_inverter`.
+
+    Raises:
+        UnknownNameError: a method, layer, encoder or set of weights does not exist.
+        CheckpointError: a layer is left without a method.
+    """
+    objectives = {method: decoder_objective(method) for method in methods}
+    needed = sorted({objective for objective in objectives.values() if objective})
+    root = find_checkpoints(checkpoints) if needed else None
+    available = {objective: available_decoders(root, encoder, weights, objective) for objective in needed if root}
+    decoded = {layer for cards in available.values() for layer in cards}
+    if layers is None:
+        names = last_of_each_stage(decoded, encoder) if root else list(perceptual_layers(encoder))
+    elif layers == "all":
+        names = [layer.name for layer in find_layers(decoded if root else list_layers(encoder), encoder)]
+    else:
+        names = [layer.name for layer in find_layers(layers, encoder)]
+    selection = {
+        layer: [method for method, objective in objectives.items() if not objective or layer in available[objective]]
+        for layer in names
+    }
+    without = [layer for layer, some in selection.items() if not some]
+    if root and (without or not names):
+        check_weights(encoder, weights or default_weights(encoder))
+        found = ", ".join(f"{objective} ({', '.join(cards) or 'none'})" for objective, cards in available.items())
+        raise CheckpointError(
+            f"no decoder for {', '.join(without) or encoder} under {root / encoder_folder(encoder, weights)}. "
+            f"Available: {found}. Train one with `invert train`, or name other --layers or --checkpoints"
+        )
+    return selection
+
+
+def missing_decoders(methods: Sequence[str], selection: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """By method the layers that it cannot invert; methods that can invert all layers are absent."""
+    missing = {method: [layer for layer, some in selection.items() if method not in some] for method in methods}
+    return {method: layers for method, layers in missing.items() if layers}
+
+
+def load_contexts(
+    selection: Mapping[str, Sequence[str]],
     encoder: str,
     weights: str | None,
     checkpoints: Path | None,
     device: torch.device,
     iterations: int,
     seed: int,
-) -> list[LayerContext]:
-    """A context for each of `layers`, with the decoders that `methods` need.
+) -> tuple[list[LayerContext], str]:
+    """Load the encoder, and the decoders that the methods need.
+
+    Args:
+        selection: see `select_methods`.
+        encoder, weights, checkpoints, device: see `load_inverter`.
+        iterations, seed: see `create_method`.
+
+    Returns:
+        A context for each layer, and the SHA-256 of the weights of all networks.
 
     Raises:
-        UnknownNameError, WeightsError, CheckpointError: see `load_inverter`.
+        WeightsError, CheckpointError: see `load_inverter`.
     """
-    needed = {objective for method in methods if (objective := decoder_objective(method))}
-    loaded = {
-        objective: load_inverter(layers, encoder, weights, checkpoints, str(device), objective)
-        for objective in sorted(needed)
-    }
-    contexts = []
-    for layer in layers:
-        inverter = Inverter(create_encoder(encoder, weights, [layer]), {}, device)
-        made = {method: create_method(method, loaded, iterations, seed) for method in methods}
-        contexts.append(LayerContext(layer, inverter, made, list(loaded.values())))
-    return contexts
-
-
-def fingerprint(contexts: Iterable[LayerContext]) -> str:
-    """SHA-256 over the weights of all encoders and decoders."""
-    return weights_digest(network for context in contexts for network in (context.inverter, *context.networks))
+    inverter = Inverter(create_encoder(encoder, weights, selection), {}, device)
+    objectives = {objective for methods in selection.values() for objective in map(decoder_objective, methods)}
+    decoding = {}
+    for objective in sorted(filter(None, objectives)):
+        layers = [layer for layer, methods in selection.items() if objective in map(decoder_objective, methods)]
+        decoding[objective] = load_inverter(layers, encoder, weights, checkpoints, str(device), objective)
+    contexts = [
+        LayerContext(layer, inverter, {name: create_method(name, decoding, iterations, seed) for name in methods})
+        for layer, methods in selection.items()
+    ]
+    return contexts, weights_digest([inverter.encoder, *(loaded.decoders for loaded in decoding.values())])

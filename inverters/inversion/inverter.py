@@ -195,9 +195,9 @@ class Inverter(nn.Module):
         """Write the reconstructions of the pixels of `tile` into `results`."""
         features = self._encode(images[..., *tile.surroundings], self.layers)
         for layer, decoder in self.decoders.items():
-            window = tile.window(decoder.halo, decoder.layer.spatial_stride)
-            pixels = self._decode(layer, features.pop(layer)[..., *window.features])
-            results[layer][..., *tile.pixels] = pixels[..., *window.pixels]
+            near = tile.near(decoder.halo, decoder.layer.spatial_stride)
+            pixels = self._decode(layer, features.pop(layer)[..., *near.surroundings])
+            results[layer][..., *tile.pixels] = pixels[..., *near.pixels]
 
 
 def weights_digest(networks: Iterable[nn.Module]) -> str:

@@ -1,18 +1,11 @@
 """`load_inverter`: an encoder and its published decoders."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from inverters.decoders.published import available_decoders, encoder_folder, find_checkpoints, folder_name, load_decoder
 from inverters.devices import find_device
-from inverters.encoders.names import (
-    DEFAULT_ENCODER,
-    check_weights,
-    default_weights,
-    find_layers,
-    last_of_each_stage,
-    papers_layer,
-)
+from inverters.encoders.names import DEFAULT_ENCODER, check_weights, default_weights, find_layers, last_of_each_stage
 from inverters.encoders.registry import create_encoder
 from inverters.errors import CheckpointError
 from inverters.inversion.inverter import Inverter
@@ -76,18 +69,16 @@ def choose_layers(
         names = [layer.name for layer in find_layers([layers] if isinstance(layers, str) else layers, encoder)]
     missing = [layer for layer in names if layer not in available]
     if missing or not names:
-        kind = "" if objective == "pixel" else f"{objective} "
-        raise CheckpointError(
-            f"no {kind}decoder for {', '.join(missing or [encoder])} under {root / encoder_folder(encoder, weights)}. "
-            f"{_papers_hint(missing, encoder, available)}Available: {', '.join(available) or 'none'}. "
-            "Train one with `invert train`, or name a folder with --checkpoints"
-        )
+        folder = root / encoder_folder(encoder, weights)
+        raise CheckpointError(_no_decoder(missing or [encoder], list(available), folder, objective))
     return names
 
 
-def _papers_hint(missing: Iterable[str], encoder: str, available: Container[str]) -> str:
-    for layer in missing:
-        meant = papers_layer(layer, encoder)
-        if meant != layer and meant in available:
-            return f"The papers' {layer} is {meant} here. "
-    return ""
+def _no_decoder(missing: Sequence[str], available: Sequence[str], folder: Path, objective: str) -> str:
+    kind = "" if objective == "pixel" else f"{objective} "
+    relu = [layer.replace("conv", "relu") for layer in missing if layer.startswith("conv")]
+    caffe = f"The papers' {missing[0]} is {relu[0]} here. " if relu and relu[0] in available else ""
+    return (
+        f"no {kind}decoder for {', '.join(missing)} under {folder}. {caffe}Available: "
+        f"{', '.join(available) or 'none'}. Train one with `invert train`, or name a folder with --checkpoints"
+    )

@@ -9,9 +9,10 @@ from torch import Tensor
 from inverters.data.images import pad_to_multiple
 from inverters.encoders.base import Encoder
 from inverters.encoders.layers import Layer
-from inverters.errors import InverterError, unknown_name
+from inverters.errors import InverterError
 from inverters.inversion.inputs import padded_size
 from inverters.inversion.inverter import Inverter
+from inverters.inversion.method_names import REFINED, decoder_objective
 from inverters.inversion.optimization import Progress, invert_by_optimization
 from inverters.inversion.presets import PRESETS, OptimizationSettings
 
@@ -117,22 +118,6 @@ class Optimize:
             tuple(note for note in result.notes if note),
             result.interrupted,
         )
-
-
-DECODER_METHODS = {"decoder": "pixel", "perceptual": "perceptual", "linear": "linear"}  # name: objective
-REFINED = "+lbfgs"
-METHODS = (*DECODER_METHODS, "lbfgs", *(f"{name}{REFINED}" for name in DECODER_METHODS))
-
-
-def decoder_objective(method: str) -> str | None:
-    """The objective of the decoders that a method needs, or None if it needs none.
-
-    Raises:
-        UnknownNameError: there is no such method.
-    """
-    if method not in METHODS:
-        raise unknown_name("method", method, METHODS)
-    return DECODER_METHODS.get(method.removesuffix(REFINED))
 
 
 def create_method(name: str, inverters: Mapping[str, Inverter], iterations: int = 200, seed: int = 0) -> Method:

@@ -1,16 +1,8 @@
-"""Tiles of a large image, each with the surroundings that its pixels depend on."""
+"""Tiles of a large image, with the surroundings that their pixels depend on."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 Region = tuple[slice, slice]  # rows and columns
-
-
-class Window(NamedTuple):
-    """The part of a tile's features that is decoded: the `features`, and the `pixels` of the tile in the result."""
-
-    features: Region
-    pixels: Region
 
 
 @dataclass(frozen=True)
@@ -20,26 +12,29 @@ class Tile:
     pixels: Region
     surroundings: Region
 
-    def window(self, halo: int, stride: int) -> Window:
-        """The smallest part of the features of `surroundings` that the tile can be decoded from.
+    def near(self, halo: int, stride: int) -> "Tile":
+        """The part of the features of the surroundings that suffices to decode the tile's pixels.
 
         Args:
             halo: of the decoder, in pixels.
-            stride: of the layer, in pixels; the bounds of the tile are multiples of it.
+            stride: of the layer, in pixels; the tile's bounds are multiples of it.
+
+        Returns:
+            As `surroundings`, rows and columns of the features; as `pixels`, those of the tile in the decoded image.
         """
-        features, pixels = [], []
+        pixels, positions = [], []
         for inner, outer in zip(self.pixels, self.surroundings, strict=True):
             first = max(outer.start, inner.start - halo) // stride * stride
             last = min(outer.stop, -(-(inner.stop + halo) // stride) * stride)
-            features.append(slice((first - outer.start) // stride, (last - outer.start) // stride))
+            positions.append(slice((first - outer.start) // stride, (last - outer.start) // stride))
             pixels.append(slice(inner.start - first, inner.stop - first))
-        return Window((features[0], features[1]), (pixels[0], pixels[1]))
+        return Tile((pixels[0], pixels[1]), (positions[0], positions[1]))
 
 
 def split(height: int, width: int, side: int, margin: int) -> list[Tile]:
-    """Split an image into squares of `side` pixels, row by row, smaller at its right and bottom.
+    """Squares of `side` pixels that cover an image row by row, smaller at its end, each with `margin` pixels around.
 
-    Their surroundings are `margin` pixels on each side, as far as the image goes.
+    No surroundings reach beyond the image.
     """
     return [
         Tile((rows, columns), (_widened(rows, margin, height), _widened(columns, margin, width)))

@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,9 +22,11 @@ from torch import Tensor
 from inverters import metrics
 from inverters.data.images import load_image
 from inverters.encoders.vgg import VGGEncoder
-from inverters.errors import CheckpointError, DataError, InverterError, OutputError, UnknownNameError
-from inverters.evaluation.evaluate import Progress, evaluate
-from inverters.evaluation.results import METRICS, Results, bootstrap_interval
+from inverters.errors import DataError, InverterError, OutputError, UnknownNameError
+from inverters.evaluation.evaluate import evaluate
+from inverters.evaluation.records import Progress
+from inverters.evaluation.results import Results
+from inverters.evaluation.scores import METRICS
 from inverters.inversion.methods import Reconstruction
 
 METHODS = ["decoder", "lbfgs", "decoder+lbfgs"]
@@ -124,19 +127,19 @@ def test_there_is_a_record_for_each_image_layer_and_method(root: Path, results: 
 
 
 def test_scores_that_do_not_exist_are_null_and_the_reason_is_given(root: Path, results: dict[str, Any]) -> None:
-    assert results["left_out"]["ms_ssim"] == "it takes images of at least 176 pixels, and these have 64"
+    assert results["left_out"]["ms_ssim"] == "images must have at least 176 pixels per side, not 64"
     report = (root / "evaluation" / "report.md").read_text()
     for name in METRICS:
         missing = {record["scores"][name] is None for record in results["records"]}
         assert missing == {name in results["left_out"]}
-        assert (f"\n{METRICS[name].title} was left out" in report) == (name in results["left_out"])
+        assert (f"\n{METRICS[name].title} is left out: " in report) == (name in results["left_out"])
 
 
 def test_the_report_has_every_mean_and_figure(root: Path, results: dict[str, Any]) -> None:
     report = (root / "evaluation" / "report.md").read_text()
     for by_method in results["summary"].values():
         for scores in by_method.values():
-            assert f"{scores['psnr']['mean']:.2f} [{scores['psnr']['low']:.2f}, {scores['psnr']['high']:.2f}]" in report
+            assert f" {scores['psnr']['mean']:.2f} |" in report or f" **{scores['psnr']['mean']:.2f}** |" in report
     for figure in ("depth.png", "quality.png", "detail.png", "speed.png"):
         assert f"]({figure})" in report
         with Image.open(root / "evaluation" / figure) as image:
@@ -147,11 +150,13 @@ def test_the_report_has_every_mean_and_figure(root: Path, results: dict[str, Any
 
 
 def test_scores_are_those_of_the_written_images(root: Path, results: dict[str, Any]) -> None:
-    """PSNR and SSIM against scikit-image, the other metrics by their definition."""
+    """PSNR and SSIM against scikit-image, the other metrics by their definition. The first image is written."""
     originals = [centre(root / "photographs" / f"{number}.png") for number in range(2)]
     distance = (originals[0] - originals[1]).square().mean().sqrt()
     encoder = VGGEncoder(TINY_LAYERS, weights="random")
-    for record in results["records"]:
+    written = [record for record in results["records"] if record["image"] == 0]
+    assert len(written) == len(TINY_LAYERS) * len(METHODS)
+    for record in written:
         image, scores = originals[record["image"]], record["scores"]
         png = root / "evaluation" / "records" / str(record["image"]) / f"{record['layer']}.{record['method']}.png"
         preds = load_image(png)[None]
@@ -175,7 +180,7 @@ def test_refining_never_ends_above_the_decoder_in_feature_error(results: dict[st
         assert errors[image, layer, "decoder+lbfgs"] <= errors[image, layer, "decoder"]
 
 
-def test_a_decoder_takes_one_encoder_pass_and_a_search_more_than_its_iterations(results: dict[str, Any]) -> None:
+def test_a_decoder_takes_one_encoder_pass_and_an_optimisation_more_than_its_iterations(results: dict[str, Any]) -> None:
     for record in results["records"]:
         passes = record["scores"]["encoder_passes"]
         assert passes == 1 if record["method"] == "decoder" else passes > 3
@@ -187,16 +192,6 @@ def test_the_summary_is_the_mean_over_images(results: dict[str, Any]) -> None:
             values = [c["scores"]["psnr"] for c in results["records"] if (c["layer"], c["method"]) == (layer, method)]
             assert scores["psnr"]["mean"] == pytest.approx(np.mean(values))
             assert scores["psnr"]["images"] == 2
-
-
-def test_bootstrap_interval_covers_the_standard_error() -> None:
-    values = np.random.default_rng(0).normal(20, 3, 100).tolist()
-    interval = bootstrap_interval(values, seed=0)
-    half = 1.96 * np.std(values) / 10
-    assert interval.mean == pytest.approx(np.mean(values))
-    assert (interval.low, interval.high) == pytest.approx((interval.mean - half, interval.mean + half), abs=0.15)
-    assert bootstrap_interval([7.0], seed=0) == (7.0, 7.0, 7.0, 1)
-    assert bootstrap_interval(values, seed=0) == interval
 
 
 def test_one_large_image_has_multiscale_ssim_and_no_normalized_error(root: Path, tmp_path: Path) -> None:
@@ -219,6 +214,41 @@ def test_an_exact_reconstruction_has_no_psnr_and_is_named(
     assert values["records"][0]["scores"]["psnr"] is None
     assert values["records"][0]["scores"]["feature_error"] == 0
     assert "Exact to the last bit" in (tmp_path / "out" / "report.md").read_text()
+
+
+# Methods without a decoder for some layers
+
+
+def test_a_method_without_a_decoder_is_left_out_there(root: Path, tmp_path: Path) -> None:
+    """Ten layers are shipped with a decoder, five with a linear one."""
+    checkpoints = publish_tiny(tmp_path / "checkpoints")
+    publish_tiny(checkpoints, ("relu2_1",), objective="linear")
+    changes = {"layers": "all", "methods": ["decoder", "linear", "lbfgs"], "checkpoints": checkpoints, "iterations": 1}
+    notices: list[str] = []
+    output_dir = tmp_path / "out"
+    found = evaluate(**arguments(root, **changes, output_dir=output_dir, notice=notices.append))
+    assert notices[0] == "linear is left out at relu1_1: there is no decoder."
+    assert found.settings["missing_decoders"] == {"linear": ["relu1_1"]}
+    assert found.methods == ["decoder", "linear", "lbfgs"]
+    values = json.loads((output_dir / "results.json").read_text())
+    for by_layer in (values["summary"], values["spectra"]["error"]):
+        assert {layer: list(by_method) for layer, by_method in by_layer.items()} == {
+            "relu1_1": ["decoder", "lbfgs"],
+            "relu2_1": ["decoder", "linear", "lbfgs"],
+        }
+    assert sorted(path.name for path in output_dir.iterdir()) == FILES
+    report = (output_dir / "report.md").read_text()
+    assert notices[0] in report
+    assert re.search(r"\| relu1_1 \| \S+ \| – \| \S+ \|", report)
+
+
+def test_what_is_left_out_is_said_before_the_work(root: Path, tmp_path: Path) -> None:
+    events: list[object] = []
+    changes = {"layers": ["relu1_1"], "methods": ["decoder", "linear"], "output_dir": tmp_path / "out"}
+    found = evaluate(**arguments(root, **changes, notice=events.append, progress=events.append))
+    assert events[0] == "linear is left out at relu1_1: there is no decoder."
+    assert isinstance(events[-1], Progress)
+    assert found.methods == ["decoder"]
 
 
 # Going on where it stopped
@@ -258,24 +288,61 @@ def test_a_damaged_record_is_computed_again_and_only_that(root: Path, results: d
 
 def test_a_folder_of_another_evaluation_is_refused_and_left_as_it_was(root: Path) -> None:
     before = {path: path.read_bytes() for path in (root / "evaluation").rglob("*") if path.is_file()}
-    with pytest.raises(
-        OutputError, match=r"belongs to another evaluation: iterations is 3 there and 4 here; seed is 0"
-    ):
-        evaluate(**arguments(root, iterations=4, seed=1))
+    with pytest.raises(OutputError) as raised:
+        evaluate(**arguments(root, iterations=4, seed=1, command="another"))
+    assert str(raised.value) == (
+        f"{root / 'evaluation'} belongs to another evaluation, with iterations 3 (here 4), seed 0 (here 1): "
+        "name another --output-dir"
+    )
     assert {path: path.read_bytes() for path in (root / "evaluation").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"limit": 1}, "with limit None (here 1): "),
+        ({"layers": ["relu1_1"], "methods": ["lbfgs"]}, "layers relu1_1, relu2_1 (here relu1_1), "),
+        ({"layers": ["relu1_1"], "methods": ["lbfgs"]}, "methods decoder, lbfgs, decoder+lbfgs (here lbfgs): "),
+        ({"methods": ["decoder", "lbfgs", "decoder+lbfgs", "linear"]}, "with other decoders: "),
+    ],
+)
+def test_other_settings_are_named_shortly(root: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(OutputError, match=re.escape(message)) as raised:
+        evaluate(**arguments(root, **changes))
+    assert len(str(raised.value).removeprefix(str(root))) < 250
 
 
 def test_other_decoders_in_the_same_place_make_another_evaluation(root: Path, tmp_path: Path) -> None:
     other = publish_tiny(tmp_path / "other")
     model = other / "vgg19-random" / "relu1_1" / "model.safetensors"
     save_file({key: value + 1 for key, value in load_file(model).items()}, model)
-    with pytest.raises(OutputError, match="networks_sha256 is"):
+    with pytest.raises(OutputError, match="belongs to another evaluation, with other weights: "):
         evaluate(**arguments(root, checkpoints=other))
+
+
+def test_other_pixels_under_the_same_name_make_another_evaluation(root: Path, tmp_path: Path) -> None:
+    data = write_photographs(tmp_path / "photographs")
+    changes = {"data": str(data), "layers": ["relu1_1"], "methods": ["decoder"], "output_dir": tmp_path / "out"}
+    evaluate(**arguments(root, **changes))
+    Image.new("RGB", (64, 64)).save(data / "1.png")
+    with pytest.raises(OutputError, match="belongs to another evaluation, with other images: "):
+        evaluate(**arguments(root, **changes))
+
+
+def test_it_continues_with_other_threads_and_from_elsewhere(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the number of threads nor the spelling of a path makes another evaluation; threads are in the records."""
+    (root / "evaluation" / "records" / "1" / "relu2_1.lbfgs.json").unlink()
+    monkeypatch.setattr("torch.get_num_threads", lambda: 77)
+    monkeypatch.chdir(root)
+    found = evaluate(**arguments(root, data="photographs"))
+    assert [record.threads for record in found.records].count(77) == 1
+    report = (root / "evaluation" / "report.md").read_text()
+    assert re.search(r"Device: cpu \(\w+, \w+\), threads: \d+ and 77\. ", report)
 
 
 def test_a_folder_that_holds_something_else_is_refused(root: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(OutputError, match="is not empty, and holds no evaluation"):
+    with pytest.raises(OutputError, match="is not empty and holds no evaluation"):
         evaluate(**arguments(root, output_dir=tmp_path))
 
 
@@ -286,14 +353,16 @@ def test_a_folder_that_holds_something_else_is_refused(root: Path, tmp_path: Pat
     ("changes", "error", "message"),
     [
         ({"methods": ["decodr"]}, UnknownNameError, "unknown method 'decodr': did you mean 'decoder'?"),
+        ({"methods": []}, InverterError, "methods is empty. Valid: decoder, "),
         ({"layers": ["relu9_9"]}, UnknownNameError, "unknown layer of vgg19 'relu9_9'"),
-        ({"limit": 0}, InverterError, "limit is 0, but at least one image is needed"),
-        ({"limit": -1}, InverterError, "limit is -1"),
-        ({"iterations": 0}, InverterError, "iterations is 0, but a search takes at least one"),
-        ({"size": 50}, InverterError, "size is 50, but must be a multiple of 32"),
-        ({"size": 0}, InverterError, "size is 0"),
+        ({"limit": 0}, InverterError, "limit must be at least 1, not 0"),
+        ({"limit": -1}, InverterError, "limit must be at least 1, not -1"),
+        ({"iterations": 0}, InverterError, "iterations must be at least 1, not 0"),
+        ({"seed": -1}, InverterError, "seed must be from 0 to 9223372036854775807, not -1"),
+        ({"seed": 2**63}, InverterError, "seed must be from 0 to 9223372036854775807, not 9223372036854775808"),
+        ({"size": 50}, InverterError, "size must be a positive multiple of 32, the encoder's largest stride, not 50"),
+        ({"size": 0}, InverterError, "not 0"),
         ({"size": 96}, DataError, "0.png: 80×64 pixels, smaller than 96×96"),
-        ({"layers": ["relu1_1", "relu3_1"]}, CheckpointError, "no decoder for relu3_1 under"),
         ({"data": "/nowhere/photographs"}, DataError, "no such file or folder: /nowhere/photographs"),
     ],
 )
@@ -317,4 +386,4 @@ def test_images_that_cannot_be_used_are_passed_over_and_named(root: Path, tmp_pa
     empty, small = found.settings["skipped"]
     assert "0-empty.png: cannot read" in empty
     assert small == "0-small.png: 30×100 pixels, smaller than 64×64"
-    assert small in (tmp_path / "out" / "report.md").read_text()
+    assert f"Skipped image: {small}." in (tmp_path / "out" / "report.md").read_text()

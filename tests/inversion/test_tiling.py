@@ -35,10 +35,10 @@ def test_tiles_cover_every_pixel_once(height: int, width: int, side: int, margin
 @pytest.mark.parametrize("halo", [0, 1, 5, 40, 100])
 def test_what_is_decoded_of_a_tile_is_the_tile_with_its_halo(stride: int, halo: int) -> None:
     for tile in split(256, 288, 64, 96):
-        window = tile.window(halo, stride)
+        near = tile.near(halo, stride)
         for side in (0, 1):
             inner, outer = tile.pixels[side], tile.surroundings[side]
-            positions, pixels = window.features[side], window.pixels[side]
+            positions, pixels = near.surroundings[side], near.pixels[side]
             first = outer.start + positions.start * stride
             last = outer.start + positions.stop * stride
             assert (first + pixels.start, first + pixels.stop) == (inner.start, inner.stop)

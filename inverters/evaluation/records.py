@@ -1,0 +1,151 @@
+"""`Record`: one reconstruction, measured. Records are computed one by one and kept in files, to continue from."""
+
+import math
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import mean, median
+from typing import Annotated
+
+import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from inverters.data.images import round_to_8_bits, save_png
+from inverters.evaluation.contexts import LayerContext
+from inverters.evaluation.photographs import Photograph
+from inverters.evaluation.profiling import with_memory
+from inverters.evaluation.scores import METRICS, measure
+from inverters.files import atomic_write, make_folder
+from inverters.metrics import mean_pairwise_distance, radial_spectrum
+
+DISTANCE_IMAGES = 64  # the first ones; their mean distance is the unit of the normalised error
+
+Score = Annotated[
+    float | None, AfterValidator(lambda score: None if score is None or not math.isfinite(score) else score)
+]
+
+
+class Record(BaseModel):
+    """The reconstruction of one image from one layer by one method, measured.
+
+    Attributes:
+        image: row in the data set.
+        name: of the image, for people.
+        layer, method: names.
+        threads: of the CPU that it was computed with.
+        scores: each of `METRICS`; None where it does not exist or is not finite.
+        error_spectrum: power of the error at the frequencies of `radial_spectrum`.
+        notes: see `Reconstruction`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image: int
+    name: str
+    layer: str
+    method: str
+    threads: int
+    scores: dict[str, Score]
+    error_spectrum: list[float]
+    notes: list[str]
+
+
+def record_file(folder: Path, image: int, layer: str, method: str) -> Path:
+    """Where the record is kept; the reconstruction lies beside it as a PNG if the depth figure shows it."""
+    return folder / "records" / str(image) / f"{layer}.{method}.json"
+
+
+def read_record(path: Path) -> Record | None:
+    """The record in this file; None if there is none, or if the file is damaged and must be computed again."""
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The record just computed, how many of `total` there are now, and an estimate of the remaining seconds."""
+
+    record: Record
+    done: int
+    total: int
+    seconds_left: float
+
+
+def compute_records(
+    photographs: Sequence[Photograph],
+    contexts: Sequence[LayerContext],
+    left_out: Collection[str],
+    output_dir: Path,
+    progress: Callable[[Progress], None],
+) -> Iterator[Record]:
+    """Yield every record: read from its file, or computed and written there.
+
+    Args:
+        photographs: the images; reconstructions of the first one are kept as PNGs beside the records.
+        contexts: layers and methods.
+        left_out: names of metrics that are not computed.
+        output_dir: folder of the evaluation.
+        progress: called after each record that is computed.
+    """
+    distance = mean_pairwise_distance([photograph.pixels for photograph in photographs[:DISTANCE_IMAGES]])
+    tasks = [
+        (photograph, context, method, file, read_record(file))
+        for photograph in photographs
+        for context in contexts
+        for method in context.methods
+        if (file := record_file(output_dir, photograph.row, context.layer, method))
+    ]
+    waiting = Counter((context.layer, method) for _, context, method, _, record in tasks if record is None)
+    costs: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for photograph, context, method, file, record in tasks:
+        if record is None:
+            started = time.perf_counter()
+            record, preds = _compute(photograph, context, method, distance, left_out)
+            make_folder(file.parent)
+            if photograph is photographs[0]:
+                save_png(preds, file.with_suffix(".png"))
+            atomic_write(file, record.model_dump_json())
+            costs[context.layer, method].append(time.perf_counter() - started)
+            waiting[context.layer, method] -= 1
+            progress(Progress(record, len(tasks) - waiting.total(), len(tasks), _seconds_left(costs, waiting)))
+        yield record
+
+
+def _seconds_left(costs: Mapping[tuple[str, str], list[float]], waiting: Counter[tuple[str, str]]) -> float:
+    """Estimate from the median cost of each layer and method; where there is none yet, from the mean of all others."""
+    typical = {key: median(seconds) for key, seconds in costs.items()}
+    unknown = mean(typical.values())
+    return sum(count * typical.get(key, unknown) for key, count in waiting.items())
+
+
+def _compute(
+    photograph: Photograph, context: LayerContext, method: str, mean_distance: float, left_out: Collection[str]
+) -> tuple[Record, Tensor]:
+    """Reconstruct and measure: a record, and the reconstruction, 3×S×S."""
+    device = context.inverter.device
+    image = photograph.pixels[None].to(device)
+    (found, seconds), memory = with_memory(partial(context.run, method, image), device)
+    scores: dict[str, float | None] = {
+        "seconds": seconds,
+        "encoder_passes": 1 + found.encoder_passes,
+        "peak_memory": memory,
+        **measure(found.images, image, context.inverter.encoder, context.layer, mean_distance, left_out),
+    }
+    _, error_power = radial_spectrum(round_to_8_bits(found.images) - image)
+    record = Record(
+        image=photograph.row,
+        name=photograph.name,
+        layer=context.layer,
+        method=method,
+        threads=torch.get_num_threads(),
+        scores={name: scores.get(name) for name in METRICS},
+        error_spectrum=error_power[0].tolist(),
+        notes=list(found.notes),
+    )
+    return record, found.images[0]
