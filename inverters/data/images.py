@@ -1,5 +1,6 @@
 """The image convention, 3×H×W RGB in [0, 1]: converting to it and from it, resizing, padding, rounding, saving."""
 
+import math
 from io import BytesIO
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from inverters.data.decoding import decode, from_pillow
 from inverters.data.paths import require_image_paths
 from inverters.errors import ImageError
 from inverters.files import atomic_write
+
+TOLERANCE = 1e-3  # of the range [0, 1], since arithmetic such as undoing a normalisation rounds
 
 
 def to_image(source: str | Path | bytes | Image.Image | np.ndarray | Tensor) -> Tensor:
@@ -46,7 +49,7 @@ def _from_array(array: np.ndarray) -> Tensor:
     if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
         raise ImageError(f"an image array must be uint8 or floating-point in [0, 1], not {array.dtype}: convert it")
     values = torch.from_numpy(array.astype(np.float32))
-    values = values / 255 if array.dtype == np.uint8 else _require_unit_range(values)
+    values = values / 255 if array.dtype == np.uint8 else require_unit_range(values)
     values = values[None] if values.ndim == 2 else values.permute(2, 0, 1)
     colours, alpha = values[:3], values[3:]
     if len(alpha):
@@ -69,15 +72,22 @@ def _from_tensor(tensor: Tensor) -> Tensor:
         return image.float().contiguous() / 255
     if not image.is_floating_point():
         raise ImageError(f"an image tensor must be uint8 or floating-point in [0, 1], not {image.dtype}: convert it")
-    return _require_unit_range(image.float()).contiguous()
+    return require_unit_range(image.float()).contiguous()
 
 
-def _require_unit_range(values: Tensor) -> Tensor:
-    low, high = (value.item() for value in values.aminmax())
-    if not (low >= 0 and high <= 1):
-        hint = ": divide by 255" if low >= 0 and 1 < high <= 255 else ""
-        raise ImageError(f"an image must be in [0, 1], but its values range from {low:g} to {high:g}{hint}")
-    return values
+def require_unit_range(values: Tensor) -> Tensor:
+    """Return `values` if they are in [0, 1], but for rounding errors.
+
+    Raises:
+        ImageError: they are not.
+    """
+    low, high = (value.item() for value in values.detach().aminmax())
+    if low >= -TOLERANCE and high <= 1 + TOLERANCE:
+        return values
+    if math.isnan(low):
+        raise ImageError("image values must be in [0, 1], but some are not a number")
+    hint = "divide them by 255" if low >= 0 and high > 2 else "undo their normalisation, or clamp them"
+    raise ImageError(f"image values must be in [0, 1], not from {low:g} to {high:g}: {hint}")
 
 
 def load_image(source: str | Path | bytes) -> Tensor:

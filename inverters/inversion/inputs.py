@@ -1,14 +1,12 @@
 """Checks of images and features, with messages that say how to mend them."""
 
-import math
 from pathlib import Path
 
 from torch import Tensor
 
+from inverters.data.images import require_unit_range
 from inverters.encoders.layers import Layer
 from inverters.errors import InverterError
-
-TOLERANCE = 1e-3  # of [0, 1]: arithmetic on images, such as undoing a normalisation, is not exact
 
 
 def require_images(images: object) -> None:
@@ -19,9 +17,7 @@ def require_images(images: object) -> None:
         raise InverterError(f"images must be N×3×H×W, not {_shape(images.shape)}{_reshaping(images)}")
     if not images.is_floating_point():
         raise InverterError(f"images must be floating-point in [0, 1], not {images.dtype}: divide them by 255")
-    low, high = (value.item() for value in images.detach().aminmax())
-    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):
-        raise InverterError(f"images must be in [0, 1], not from {low:g} to {high:g}: {_rescaling(low, high)}")
+    require_unit_range(images)
 
 
 def require_features(features: Tensor, layer: Layer, size: tuple[int, int]) -> None:
@@ -65,9 +61,3 @@ def _reshaping(images: Tensor) -> str:
     if images.ndim == 4 and images.shape[3] == 3:
         return ": move the channels by images.permute(0, 3, 1, 2)"
     return ""
-
-
-def _rescaling(low: float, high: float) -> str:
-    if math.isnan(low):
-        return "some are not a number"
-    return "divide them by 255" if low >= 0 and high > 2 else "undo their normalisation, or clamp them"

@@ -284,12 +284,12 @@ IMAGE = torch.zeros(1, 3, 8, 8)
         (torch.zeros(0, 3, 8, 8), "images must be N×3×H×W, not 0×3×8×8"),
         (torch.zeros(1, 3, 0, 8), "images must be N×3×H×W, not 1×3×0×8"),
         (IMAGE.byte(), "images must be floating-point in [0, 1], not torch.uint8: divide them by 255"),
-        (IMAGE + 255, "images must be in [0, 1], not from 255 to 255: divide them by 255"),
+        (IMAGE + 255, "image values must be in [0, 1], not from 255 to 255: divide them by 255"),
         (
             torch.tensor([-2.1, 2.6]).view(1, 1, 1, 2).expand(1, 3, 1, 2),
-            "images must be in [0, 1], not from -2.1 to 2.6: undo their normalisation, or clamp them",
+            "image values must be in [0, 1], not from -2.1 to 2.6: undo their normalisation, or clamp them",
         ),
-        (IMAGE * torch.nan, "images must be in [0, 1], not from nan to nan: some are not a number"),
+        (IMAGE * torch.nan, "image values must be in [0, 1], but some are not a number"),
         ("photo.jpg", "images must be a tensor N×3×H×W, not str: load a file by inverters.load_image(path)[None]"),
         (
             Path("photo.jpg"),
