@@ -26,6 +26,12 @@ def check_size(value: str) -> str:
     return value
 
 
+def check_seed(value: int) -> int:
+    if not 0 <= value <= MAX_SEED:
+        raise typer.BadParameter(f"{value} is not from 0 to 2^63 - 1")
+    return value
+
+
 def pixels(size: str) -> int | None:
     return None if size == "full" else int(size)
 
@@ -118,7 +124,7 @@ Checkpoints = Annotated[
         rich_help_panel=HOW,
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Random seed.", rich_help_panel=HOW)]
+Seed = Annotated[int, typer.Option(callback=check_seed, metavar="N", help="Random seed.", rich_help_panel=HOW)]
 OutputDir = Annotated[
     Path, typer.Option("--output-dir", "-o", metavar="DIR", help="Folder for the results.", rich_help_panel=WHERE)
 ]
