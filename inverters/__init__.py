@@ -9,20 +9,34 @@ if TYPE_CHECKING:
     from inverters.encoders.base import Encoder
     from inverters.encoders.registry import create_encoder
     from inverters.errors import InverterError
+    from inverters.inversion.inversion import Inversion
     from inverters.inversion.inverter import Inverter
     from inverters.inversion.loading import load_inverter
+    from inverters.inversion.runner import invert
 
 _MODULES = {
     "ConvDecoder": "inverters.decoders.convolutional",
     "Encoder": "inverters.encoders.base",
+    "Inversion": "inverters.inversion.inversion",
     "Inverter": "inverters.inversion.inverter",
     "InverterError": "inverters.errors",
     "create_encoder": "inverters.encoders.registry",
+    "invert": "inverters.inversion.runner",
     "load_image": "inverters.data.images",
     "load_inverter": "inverters.inversion.loading",
 }
 
-__all__ = ["ConvDecoder", "Encoder", "Inverter", "InverterError", "create_encoder", "load_image", "load_inverter"]
+__all__ = [
+    "ConvDecoder",
+    "Encoder",
+    "Inversion",
+    "Inverter",
+    "InverterError",
+    "create_encoder",
+    "invert",
+    "load_image",
+    "load_inverter",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,142 +1,248 @@
 """`invert predict`."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from inverters.cli.options import (
+    DEVICES,
+    HOW,
+    WHAT,
+    WHERE,
     Checkpoints,
     Device,
     Encoder,
+    ImageColumn,
+    Json,
     Layers,
     Objective,
+    OutputDir,
+    Overwrite,
+    Quiet,
     Size,
+    Split,
     Weights,
-    errors,
     layer_names,
-    output,
     pixels,
-    progress_bar,
 )
-from inverters.cli.tables import image_table, mean_table
-from inverters.encoders.names import DEFAULT_ENCODER
-from inverters.errors import ImageError, InverterError
+from inverters.cli.printer import Printer, errors
+from inverters.decoders.names import OBJECTIVES
+from inverters.encoders.names import DEFAULT_ENCODER, input_multiple
+from inverters.errors import ImageError, InverterError, unknown_name
+from inverters.inversion.method_names import DECODER_METHODS, REFINED, decoder_objective
+from inverters.inversion.saved import METRICS
+
+if TYPE_CHECKING:
+    from inverters.inversion.provenance import Provenance
+    from inverters.prediction.inputs import Images
+    from inverters.prediction.writers import Writer
 
 ACCELERATORS = {"auto": "auto", "cpu": "cpu", "cuda": "gpu", "mps": "mps"}
+DEFAULT_ITERATIONS = 200
 
 
 def predict(
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="PATH...", help="Images, and folders to search through.")
+        list[str] | None,
+        typer.Argument(metavar="PATH...", help="Images, and folders that are searched for images."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(metavar="PATH|HUB-ID", help="Or a data set, as data.validation of a configuration.")
+        str | None,
+        typer.Option(
+            metavar="PATH|HUB-ID",
+            help="A data set instead: parquet or webdataset files, or one from the Hugging Face Hub.",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
+    split: Split = "validation",
+    image_column: ImageColumn = "image",
     layers: Layers = None,
     encoder: Encoder = DEFAULT_ENCODER,
     weights: Weights = None,
-    checkpoints: Checkpoints = None,
-    objective: Objective = "pixel",
-    output_dir: Annotated[Path, typer.Option(metavar="DIR", help="Where the results go.")] = Path("inversions"),
-    format: Annotated[
-        Literal["png", "parquet"], typer.Option(help="A folder for each image, or parquet files of many.")
-    ] = "png",
     size: Size = "512",
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Methods side by side, such as decoder,perceptual,lbfgs,decoder+lbfgs.",
+            show_default="the decoders of --objective",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    iterations: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Steps of the methods that optimise.",
+            show_default=str(DEFAULT_ITERATIONS),
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    objective: Objective = "pixel",
+    refine: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Continue from each decoder's reconstruction with N steps of L-BFGS.",
+            rich_help_panel=HOW,
+        ),
+    ] = 0,
+    checkpoints: Checkpoints = None,
     tile: Annotated[
         int | None,
         typer.Option(
             metavar="PIXELS",
-            help="Invert in squares of this side.  [default: 1024 for large images]",
+            help="Side of the tiles that bound the memory.",
+            show_default="1024 for images of more than 2 megapixels",
+            rich_help_panel=HOW,
         ),
     ] = None,
-    refine: Annotated[int, typer.Option(min=0, metavar="N", help="Go on with N steps of L-BFGS from each result.")] = 0,
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Pass over what is there already.")] = False,
+    output_dir: OutputDir = Path("inversions"),
+    format: Annotated[
+        Literal["png", "parquet"],
+        typer.Option(help="A folder of PNGs for each image, or parquet files of many images.", rich_help_panel=WHERE),
+    ] = "png",
+    details: Annotated[
+        bool,
+        typer.Option(
+            "--details", help="Add enlarged crops and differences to the strip depth.png.", rich_help_panel=WHERE
+        ),
+    ] = False,
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing", help="Skip images that have the same results already.", rich_help_panel=WHERE),
+    ] = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    quiet: Quiet = False,
     device: Device = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="How many devices share the images, on each node.")] = 1,
-    num_nodes: Annotated[int, typer.Option(min=1, help="How many machines share them.")] = 1,
-    split: Annotated[str, typer.Option(help="Split of a hub data set.")] = "validation",
-    image_column: Annotated[str, typer.Option(help="Column of a data set that holds the images.")] = "image",
+    devices: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Devices to use on each node.", rich_help_panel=DEVICES)
+    ] = 1,
+    num_nodes: Annotated[int, typer.Option(min=1, metavar="N", help="Nodes to use.", rich_help_panel=DEVICES)] = 1,
 ) -> None:
-    """Reconstruct images from every layer, and measure what was lost."""
+    """Reconstruct images from the features of every layer, and measure what was lost."""
     if not paths and data is None:
         raise typer.BadParameter("name images and folders, or a data set with --data")
     if paths and data is not None:
         raise typer.BadParameter("name images and folders, or a data set with --data, but not both")
-    names = layer_names(layers, encoder)
-    bulk = data is not None or format == "parquet" or devices * num_nodes > 1
-    if bulk and device not in ACCELERATORS:
-        raise InverterError(f"--device {device} cannot be shared out. Valid: {', '.join(ACCELERATORS)}")
-    from inverters.inversion.loading import load_inverter
+    if details and format == "parquet":
+        raise typer.BadParameter("--details needs --format png: parquet files have no strips")
+    names, steps = _methods(methods, iterations, objective, refine)
+    chosen = layer_names(layers, encoder)
+    if tile is not None and (tile < 1 or tile % input_multiple(encoder)):
+        raise typer.BadParameter(f"--tile: {tile} is not a multiple of {input_multiple(encoder)}")
+    distributed = devices * num_nodes > 1
+    if distributed and device not in ACCELERATORS:
+        raise InverterError(f"--device {device} is one device: with --devices use one of {', '.join(ACCELERATORS)}")
 
-    inverter = load_inverter(names, encoder, weights, checkpoints, "cpu" if bulk else device, objective)
-    files, missing = _find_files(paths or [], output_dir)
-    options: dict[str, Any] = {"size": pixels(size), "iterations": refine, "tile": tile, "skip_existing": skip_existing}
-    if not bulk:
-        failed = _predict(files, inverter, output_dir, options)
-    elif data is None and not files:
-        failed = 0
-    else:
-        from inverters.prediction.distributed import ImageFiles, ImageRows, predict_all
+    printer = Printer(json, quiet)
+    files, problems = _find_files(paths or [], output_dir)
+    for problem in problems.values():
+        printer.error(problem)
+    if paths and not files:
+        raise typer.Exit(1)
+    images = _open_images(files, data, split, image_column, errors.is_terminal and not quiet)
 
-        images = ImageFiles(files) if data is None else ImageRows(data, split, image_column)
-        shared: dict[str, Any] = {"accelerator": ACCELERATORS[device], "devices": devices, "num_nodes": num_nodes}
-        summary = predict_all(images, inverter, output_dir, format=format, **shared, **options)
-        if summary is None:  # another process speaks for all
+    from inverters.cli.prediction import Results, print_results, run
+    from inverters.inversion.runner import load_runners
+    from inverters.inversion.selection import missing_decoders, select_methods
+    from inverters.prediction.pipeline import Pipeline, Reader
+
+    selection = select_methods(names, chosen, encoder, weights, checkpoints)
+    for method, some in missing_decoders(names, selection).items():
+        printer.note(f"{method} has no decoder for {', '.join(some)}: left out there")
+    place, shorter_side = "cpu" if distributed else device, pixels(size)
+    runners = load_runners(names, selection, encoder, weights, checkpoints, place, shorter_side, steps)
+    provenances = [runner.provenance for runner in runners]
+    writer = _make_writer(format, images, provenances, output_dir, details, overwrite)
+    pipeline = Pipeline(Reader(images, writer, shorter_side, skip_existing), runners, tile=tile)
+    if distributed:
+        from inverters.prediction.distributed import predict_distributed
+
+        summary = predict_distributed(pipeline, accelerator=ACCELERATORS[device], devices=devices, num_nodes=num_nodes)
+        if summary is None:  # another process prints for all
             return
-        failed = summary.failed
-        if summary.psnr:
-            output.print(mean_table(summary.psnr))
-        print(f"inverted {summary.inverted} images, {summary.existing} were there, {failed} failed; wrote {output_dir}")
-    if failed or missing:
+        results = Results(summary)
+    else:
+        results = run(pipeline, printer)
+    results.add_failures(problems)
+    print_results(results, output_dir, printer)
+    if results.summary.failed:
         raise typer.Exit(1)
 
 
-def _find_files(paths: Sequence[Path], output_dir: Path) -> tuple[list[Path], int]:
-    """Each file once, as it was first named, but no earlier results; and how many paths there is nothing at."""
-    from inverters.data.paths import find_images
+def _methods(methods: str | None, iterations: int | None, objective: str, refine: int) -> tuple[list[str], int]:
+    """The names of the methods, and the iterations of those that optimise."""
+    if methods is None:
+        if iterations is not None:
+            raise typer.BadParameter("--iterations belongs to --methods; with --objective, use --refine N")
+        if objective not in OBJECTIVES:
+            raise unknown_name("objective", objective, OBJECTIVES)
+        (name,) = (method for method, found in DECODER_METHODS.items() if found == objective)
+        return [f"{name}{REFINED}" if refine else name], refine or DEFAULT_ITERATIONS
+    if refine or objective != "pixel":
+        raise typer.BadParameter("--methods replaces --objective and --refine: name perceptual, or decoder+lbfgs")
+    names = list(dict.fromkeys(name for name in re.split(r"[,\s]+", methods) if name))
+    for name in names:
+        decoder_objective(name)  # raises where there is no such method
+    if not names:
+        raise typer.BadParameter("--methods names no method")
+    if iterations is not None and all(name in DECODER_METHODS for name in names):
+        raise typer.BadParameter(f"--iterations: none of {', '.join(names)} optimises")
+    return names, iterations or DEFAULT_ITERATIONS
+
+
+def _find_files(paths: Sequence[str], output_dir: Path) -> tuple[list[Path], dict[str, str]]:
+    """Each file once, in the order in which they are named, and what is wrong with some of `paths`.
+
+    Earlier results that lie in a named folder are left out.
+    """
+    from inverters.data.paths import find_images, require_image_paths
 
     files: dict[Path, Path] = {}
-    missing = 0
+    problems: dict[str, str] = {}
     for path in paths:
         try:
-            for file in find_images(path):
-                if file == path or output_dir.absolute() not in file.absolute().parents:
-                    files.setdefault(file.absolute(), file)
+            require_image_paths([path])
+            found = find_images(Path(path))
         except ImageError as error:
-            missing += 1
-            errors.print(f"error: {error}", markup=False)
-    return list(files.values()), missing
+            problems[path] = str(error)
+            continue
+        if found == [Path(path)]:
+            files.setdefault(Path(path).absolute(), Path(path))
+            continue
+        for file in found:
+            if output_dir.absolute() not in file.absolute().parents:
+                files.setdefault(file.absolute(), file)
+            elif not (file.parent / METRICS).exists():
+                problems[path] = f"{file} lies in the output folder ({output_dir}): name another --output-dir"
+                break
+    return list(files.values()), problems
 
 
-def _predict(files: Sequence[Path], inverter: Any, output_dir: Path, options: dict[str, Any]) -> int:
-    """Inverts in this process, shows what becomes of each image, and returns how many failed."""
-    from inverters.prediction.predict import predict
-    from inverters.prediction.writers import Failure
+def _open_images(files: Sequence[Path], data: str | None, split: str, column: str, progress: bool) -> "Images":
+    if data is None:
+        from inverters.prediction.inputs import ImageFiles
 
-    done, failed, existing = [], 0, 0
-    with progress_bar() as bar:
-        task = bar.add_task("inverting", total=len(files))
+        return ImageFiles(files)
+    from inverters.prediction.rows import ImageRows
 
-        def show(file: Path, tiles_done: int, tiles: int) -> None:
-            if tiles > 1:
-                bar.update(task, description=f"{file.name}: tile {tiles_done} of {tiles}")
-                if not errors.is_terminal:
-                    errors.print(f"{file.name}: tile {tiles_done} of {tiles}", markup=False)
+    return ImageRows(data, split, column, progress)
 
-        for result in predict(files, inverter, output_dir, progress=show, **options):
-            bar.advance(task)
-            if isinstance(result, Failure):
-                failed += 1
-                errors.print(f"error: {result.reason}", markup=False)
-                continue
-            done.append(result)
-            existing += result.existing
-            if not errors.is_terminal and len(files) > 1 and not result.existing:
-                errors.print(f"inverted {result.source}", markup=False)
-    if done:
-        output.print(image_table([(item.folder.name, item.psnr) for item in done]))
-        where = done[0].folder / "depth.png" if len(done) == 1 else output_dir
-        print(f"{existing} of {len(done)} were there; wrote {where}" if existing else f"wrote {where}")
-    return failed
+
+def _make_writer(
+    format: str, images: "Images", provenances: "Sequence[Provenance]", output_dir: Path, details: bool, overwrite: bool
+) -> "Writer":
+    if format == "parquet":
+        from inverters.prediction.parquet import ParquetWriter
+
+        return ParquetWriter(images, provenances, output_dir, overwrite=overwrite)
+    from inverters.prediction.writers import FolderWriter
+
+    return FolderWriter(images, provenances, output_dir, details=details, overwrite=overwrite)

@@ -11,24 +11,36 @@ from inverters.encoders.layers import Layer
 SHOWN_IMAGES = 20
 
 
-def image_table(images: Sequence[tuple[str, Mapping[str, float]]]) -> Table:
-    """PSNR in dB of named images by layer: the first `SHOWN_IMAGES` of them, and the mean over all."""
-    layers = list(images[0][1])
-    table = _table("PSNR in dB", "image", *layers)
-    for name, psnr in images[:SHOWN_IMAGES]:
-        table.add_row(Text(name), *(decibels(psnr[layer]) for layer in layers))
-    if len(images) > SHOWN_IMAGES:
-        table.add_row(f"… {len(images) - SHOWN_IMAGES} more")
-    if len(images) > 1:
+ByMethod = Mapping[str, Mapping[str, float]]  # PSNR in dB by method and layer
+
+
+def prediction_table(images: Sequence[tuple[str, ByMethod]], count: int, means: ByMethod) -> Table:
+    """PSNR in dB by layer, with a row for each image and method.
+
+    Args:
+        images: the first images with their names.
+        count: of all images.
+        means: over all images.
+    """
+    layers = list(dict.fromkeys(layer for psnr in means.values() for layer in psnr))
+    several = len(means) > 1
+    table = _table("PSNR in dB", "image", *(["method"] if several else []), *layers)
+    if several:
+        table.columns[1].justify = "left"
+
+    def add(name: str, by_method: ByMethod) -> None:
+        for method, psnr in by_method.items():
+            scores = (decibels(psnr[layer]) if layer in psnr else "" for layer in layers)
+            table.add_row(Text(name), *([method] if several else []), *scores)
+            name = ""
+
+    for name, by_method in images:
+        add(name, by_method)
+    if count > len(images) > 0:
+        table.add_row(f"… {count - len(images)} more")
+    if count > 1:
         table.add_section()
-        table.add_row("mean", *(decibels(sum(psnr[layer] for _, psnr in images) / len(images)) for layer in layers))
-    return table
-
-
-def mean_table(psnr: Mapping[str, float]) -> Table:
-    """Mean PSNR in dB by layer."""
-    table = _table("PSNR in dB", "", *psnr)
-    table.add_row("mean", *map(decibels, psnr.values()))
+        add("mean", means)
     return table
 
 

@@ -8,17 +8,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from inverters.decoders.published import available_decoders, encoder_folder, find_checkpoints
-from inverters.encoders.names import (
-    check_weights,
-    default_weights,
-    find_layers,
-    last_of_each_stage,
-    list_layers,
-    perceptual_layers,
-)
 from inverters.encoders.registry import create_encoder
-from inverters.errors import CheckpointError
 from inverters.evaluation.profiling import timed
 from inverters.inversion.inverter import Inverter, weights_digest
 from inverters.inversion.loading import load_inverter
@@ -68,58 +58,6 @@ class LayerContext:
         return runs[0][0], median(seconds for _, seconds in runs)
 
 
-def select_methods(
-    methods: Sequence[str],
-    layers: Sequence[str] | None,
-    encoder: str,
-    weights: str | None,
-    checkpoints: Path | None,
-) -> dict[str, list[str]]:
-    """The layers to invert, shallowest first, and at each those of `methods` that have the decoder they need.
-
-    Args:
-        methods: names of methods.
-        layers: names of layers. `"all"` stands for every layer that one of the methods has a decoder for, None for the
-            last of these in each stage. Methods without decoders can invert every layer; None then stands for the
-            layers of the encoder's perceptual loss.
-        encoder, weights, checkpoints: see `load_inverter`.
-
-    Raises:
-        UnknownNameError: a method, layer, encoder or set of weights does not exist.
-        CheckpointError: a layer is left without a method.
-    """
-    objectives = {method: decoder_objective(method) for method in methods}
-    needed = sorted({objective for objective in objectives.values() if objective})
-    root = find_checkpoints(checkpoints) if needed else None
-    available = {objective: available_decoders(root, encoder, weights, objective) for objective in needed if root}
-    decoded = {layer for cards in available.values() for layer in cards}
-    if layers is None:
-        names = last_of_each_stage(decoded, encoder) if root else list(perceptual_layers(encoder))
-    elif layers == "all":
-        names = [layer.name for layer in find_layers(decoded if root else list_layers(encoder), encoder)]
-    else:
-        names = [layer.name for layer in find_layers(layers, encoder)]
-    selection = {
-        layer: [method for method, objective in objectives.items() if not objective or layer in available[objective]]
-        for layer in names
-    }
-    without = [layer for layer, some in selection.items() if not some]
-    if root and (without or not names):
-        check_weights(encoder, weights or default_weights(encoder))
-        found = ", ".join(f"{objective} ({', '.join(cards) or 'none'})" for objective, cards in available.items())
-        raise CheckpointError(
-            f"no decoder for {', '.join(without) or encoder} under {root / encoder_folder(encoder, weights)}. "
-            f"Available: {found}. Train one with `invert train`, or name other --layers or --checkpoints"
-        )
-    return selection
-
-
-def missing_decoders(methods: Sequence[str], selection: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """By method the layers that it cannot invert; methods that can invert all layers are absent."""
-    missing = {method: [layer for layer, some in selection.items() if method not in some] for method in methods}
-    return {method: layers for method, layers in missing.items() if layers}
-
-
 def load_contexts(
     selection: Mapping[str, Sequence[str]],
     encoder: str,
@@ -132,7 +70,7 @@ def load_contexts(
     """Load the encoder, and the decoders that the methods need.
 
     Args:
-        selection: see `select_methods`.
+        selection: see `inversion.selection.select_methods`.
         encoder, weights, checkpoints, device: see `load_inverter`.
         iterations, seed: see `create_method`.
 

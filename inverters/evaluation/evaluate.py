@@ -13,7 +13,7 @@ from inverters.devices import exact_float32, find_device
 from inverters.encoders.names import DEFAULT_ENCODER, input_multiple
 from inverters.errors import InverterError, unknown_name
 from inverters.evaluation import plots
-from inverters.evaluation.contexts import load_contexts, missing_decoders, select_methods
+from inverters.evaluation.contexts import load_contexts
 from inverters.evaluation.folder import claim_folder
 from inverters.evaluation.photographs import Photograph, digest, load_photographs
 from inverters.evaluation.pictures import depth_figure
@@ -23,6 +23,7 @@ from inverters.evaluation.results import Results
 from inverters.evaluation.scores import left_out_metrics
 from inverters.files import atomic_write
 from inverters.inversion.method_names import DEFAULT_METHODS, METHODS
+from inverters.inversion.selection import missing_decoders, select_methods
 from inverters.metrics import radial_spectrum
 
 VERSIONED = ("inverters", "torch", "torchmetrics", "numpy")
@@ -56,7 +57,7 @@ def evaluate(
 
     Args:
         data: a source of images, see `open_images`. All images are held in memory.
-        layers: see `select_methods`.
+        layers: see `inversion.selection.select_methods`.
         methods: names from `METHODS`.
         iterations: of the optimisations.
         limit: the number of images to take; None takes all.

@@ -89,13 +89,8 @@ class Optimize:
         Raises:
             InverterError: the images are too large for the memory.
         """
+        self.check_size(size)
         height, width = size
-        if height * width > MAX_OPTIMIZED:
-            fits = int(min(size) * (MAX_OPTIMIZED / (height * width)) ** 0.5 - 0.5)  # the longer side gets rounded
-            raise InverterError(
-                f"an image of {width}×{height} pixels is too large for optimisation: shrink its shorter side to {fits} "
-                "with --size"
-            )
         init: Tensor | Literal["noise", "grey"]
         if isinstance(self.init, Decode):
             init = pad_to_multiple(self.init(features, encoder, layer, size).images, encoder.input_multiple)
@@ -118,6 +113,17 @@ class Optimize:
             tuple(note for note in result.notes if note),
             result.interrupted,
         )
+
+    @staticmethod
+    def check_size(size: tuple[int, int]) -> None:
+        """Raise InverterError if an image of this height and width is too large; this takes no features."""
+        height, width = size
+        if height * width > MAX_OPTIMIZED:
+            fits = int(min(size) * (MAX_OPTIMIZED / (height * width)) ** 0.5 - 0.5)  # the longer side gets rounded
+            raise InverterError(
+                f"an image of {width}×{height} pixels is too large for optimisation: shrink its shorter side to {fits} "
+                "with --size"
+            )
 
 
 def create_method(name: str, inverters: Mapping[str, Inverter], iterations: int = 200, seed: int = 0) -> Method:

@@ -1,98 +1,177 @@
 """Reconstructions of many images in parquet files, which `datasets.load_dataset("parquet", …)` opens."""
 
-import io
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
-from torch import Tensor
 
-from inverters.data.images import to_pillow
 from inverters.errors import OutputError
-from inverters.files import partial_file
-from inverters.prediction.writers import NamedImages, Provenance, measure
+from inverters.files import make_folder, partial_file
+from inverters.inversion.inversion import Inversion, encode_pictures, measure
+from inverters.inversion.provenance import Provenance, differences, reconstruction_name
+from inverters.inversion.saved import is_same_image
+from inverters.prediction.inputs import Images
+from inverters.prediction.writers import Failure, Prediction
 
 SHARD = 128  # images of a file
+GROUP_BYTES = 64_000_000  # of encoded images in a row group, which is held in memory
 PROVENANCE = b"inverters"  # the key of a file's metadata that says how its reconstructions were made
 
+Row = dict[str, Any]
 
-class ParquetShards:
-    """Files `images-00003-of-00008.parquet` of 128 images each, in the images' order.
 
-    Columns: `name`, `source`, `width` and `height` in pixels, `image` as it was inverted, and for each layer its
-    reconstruction and `psnr_<layer>` in dB. Images that cannot be read have no row. A file is written under another
-    name first, so that it is whole once it is there.
+class ParquetWriter:
+    """Writes files `images-00003-of-00008.parquet` of 128 images each, in the images' order.
+
+    Columns: `name`, `source`, `width` and `height` in pixels, `image` as it was inverted, and for each layer and method
+    the reconstruction, named by `reconstruction_name`, and its PSNR in dB (`psnr_relu4_2`). Images that cannot be read
+    have no row. A file gets its name once it is complete.
+
+    Args:
+        images, provenances, output_dir, overwrite: see `FolderWriter`.
+
+    Raises:
+        OutputError: `output_dir` cannot be created, or has parquet files of other images, or made in another way, and
+            `overwrite` is not set.
     """
 
-    chunk = SHARD
-
-    def __init__(self, images: NamedImages, provenance: Provenance, output_dir: Path) -> None:
-        self.images, self.output_dir = images, output_dir
-        numbers = {key: datasets.Value(kind) for key, kind in (("width", "int32"), ("height", "int32"))}
-        pictures = {key: datasets.Image() for key in ("image", *provenance.layers)}
-        psnr = {f"psnr_{layer}": datasets.Value("float64") for layer in provenance.layers}
+    def __init__(
+        self, images: Images, provenances: Sequence[Provenance], output_dir: Path, *, overwrite: bool = False
+    ) -> None:
+        make_folder(output_dir)
+        self.images, self.provenances, self.output_dir, self.chunk = images, provenances, output_dir, SHARD
+        names = [reconstruction_name(layer, made) for made in provenances for layer in made.layers]
         texts = {key: datasets.Value("string") for key in ("name", "source")}
-        schema = datasets.Features({**texts, **numbers, **pictures, **psnr}).arrow_schema
-        self.schema = schema.with_metadata({**schema.metadata, PROVENANCE: repr(provenance).encode()})
-        self.begun: tuple[Path, pq.ParquetWriter] | None = None
+        sizes = {key: datasets.Value("int32") for key in ("width", "height")}
+        pictures = {key: datasets.Image() for key in ("image", *names)}
+        psnr = {f"psnr_{name}": datasets.Value("float64") for name in names}
+        schema = datasets.Features({**texts, **sizes, **pictures, **psnr}).arrow_schema
+        made = json.dumps([asdict(provenance) for provenance in provenances])
+        self.schema = schema.with_metadata({**schema.metadata, PROVENANCE: made.encode()})
+        self.existing = self._find_existing(overwrite)
+        self.lock = threading.Lock()
+        self.open: dict[int, _File] = {}  # by number
 
-    def exists(self, number: int) -> bool:
-        """Whether the file that image `number` belongs to is there, made by the same provenance."""
+    def exists(self, index: int) -> Prediction | None:
+        return Prediction(None, existing=True) if index // self.chunk in self.existing else None
+
+    def write(self, index: int, result: Sequence[Inversion] | Failure) -> Prediction | Failure:
+        """See `Writer.write`. The images of a file are written all or none, in about their order."""
+        row, prediction = (None, result) if isinstance(result, Failure) else self._encode(index, result)
+        number = index // self.chunk
         path = self._path(number)
-        try:
-            return path.is_file() and pq.read_schema(path).metadata == self.schema.metadata
-        except (OSError, pa.ArrowException):
-            return False
-
-    def make(
-        self,
-        number: int,
-        image: Tensor,
-        reconstructions: Mapping[str, Tensor],
-        seconds: float,  # noqa: ARG002
-    ) -> tuple[dict[str, Any], dict[str, float]]:
-        """The row of a 3×H×W image with reconstructions 1×3×H×W by layer, and their PSNR."""
-        preds, psnr = measure(image, reconstructions)
-        height, width = image.shape[-2:]
-        row = {"name": self.images.name(number), "source": self.images.source(number)}
-        sizes = {"width": width, "height": height}
-        pictures = {key: {"bytes": _png(one), "path": None} for key, one in {"image": image, **preds}.items()}
-        return row | sizes | pictures | {f"psnr_{layer}": value for layer, value in psnr.items()}, psnr
-
-    def add(self, number: int, row: dict[str, Any] | None) -> None:
-        """Appends the row of image `number`, if it has one. Images come in order, those of a file all or none.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
-        path = self._path(number)
-        with _writing(path):
-            if self.begun is None:
-                partial = partial_file(path)
-                self.begun = partial, pq.ParquetWriter(partial, self.schema)
-            partial, writer = self.begun
-            if row:
-                writer.write_table(pa.Table.from_pylist([row], self.schema))
-            if (number + 1) % SHARD == 0 or number + 1 == len(self.images):
-                writer.close()
-                partial.replace(path)
-                self.begun = None
-
-    def finish(self) -> None:
-        """Every file is complete as it is."""
+        with self.lock, _writing(path):
+            if number not in self.open:
+                self.open[number] = _File(path, self.schema, self._indices(number))
+            if self.open[number].add(index, row):
+                del self.open[number]
+        return prediction
 
     def abandon(self) -> None:
-        """Removes what is not whole."""
-        if self.begun:
-            self.begun[0].unlink(missing_ok=True)
+        """Remove the files that lack images."""
+        for file in self.open.values():
+            file.remove()
+
+    def close(self) -> None:
+        """No-op: files are finished when their last image is written."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For processes that only ask what exists."""
+        return {**self.__dict__, "lock": None, "open": {}}
+
+    def _encode(self, index: int, inversions: Sequence[Inversion]) -> tuple[Row, Prediction]:
+        metrics = measure(inversions)
+        pictures = {key: {"bytes": png, "path": None} for key, png in encode_pictures(inversions).items()}
+        psnr = {
+            f"psnr_{reconstruction_name(layer, one.provenance)}": value
+            for one in inversions
+            for layer, value in one.psnr.items()
+        }
+        row = {"name": self.images.name(index), "source": self.images.source(index)}
+        sizes = {"width": metrics.width, "height": metrics.height}
+        return {**row, **sizes, **pictures, **psnr}, Prediction(metrics)
+
+    def _indices(self, number: int) -> range:
+        return range(number * self.chunk, min((number + 1) * self.chunk, len(self.images)))
 
     def _path(self, number: int) -> Path:
-        files = -(-len(self.images) // SHARD)
-        return self.output_dir / f"images-{number // SHARD:05d}-of-{files:05d}.parquet"
+        files = -(-len(self.images) // self.chunk)
+        return self.output_dir / f"images-{number:05d}-of-{files:05d}.parquet"
+
+    def _find_existing(self, overwrite: bool) -> set[int]:
+        """The numbers of the files that are there."""
+        numbers = {self._path(number): number for number in range(-(-len(self.images) // self.chunk))}
+        existing: set[int] = set()
+        for path in sorted(self.output_dir.glob("images-*-of-*.parquet")):
+            number = numbers.get(path)
+            conflict = "another number of images" if number is None else self._conflict(path, self._indices(number))
+            if not conflict and number is not None:
+                existing.add(number)
+            elif not overwrite:
+                raise OutputError(f"{path} holds other results: {conflict}. Use --overwrite or another --output-dir")
+            elif number is None:
+                path.unlink(missing_ok=True)
+        return existing
+
+    def _conflict(self, path: Path, indices: range) -> str | None:
+        """What distinguishes the results in a file from new ones of these images."""
+        try:
+            with pq.ParquetFile(path) as file:
+                made = json.loads(file.schema_arrow.metadata[PROVENANCE])
+                sources = file.read(["source"])["source"].to_pylist()
+            changes = differences([Provenance.from_json(one) for one in made], self.provenances)
+        except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+            return "it is damaged or of an earlier version"
+        known = [self.images.source(index) for index in indices]
+        if others := [one for one in sources if not any(is_same_image(one, name) for name in known)]:
+            changes.insert(0, f"image {others[0]}")
+        return ", ".join(changes) or None
+
+
+class _File:
+    """A file that is being written: rows in the order of their images, in groups of `GROUP_BYTES`."""
+
+    def __init__(self, path: Path, schema: Any, indices: range) -> None:
+        self.path, self.partial, self.schema = path, partial_file(path), schema
+        self.writer = pq.ParquetWriter(self.partial, schema)
+        self.next, self.stop = indices.start, indices.stop
+        self.early: dict[int, Row | None] = {}  # rows of images after the next
+        self.group: list[Row] = []
+        self.bytes = 0
+
+    def add(self, index: int, row: Row | None) -> bool:
+        """Write the row of an image, if it has one, after those before it. Returns whether the file is complete."""
+        self.early[index] = row
+        while self.next in self.early:
+            if found := self.early.pop(self.next):
+                self.group.append(found)
+                self.bytes += sum(len(cell["bytes"]) for cell in found.values() if isinstance(cell, dict))
+            self.next += 1
+            if self.bytes >= GROUP_BYTES or self.next == self.stop:
+                self._write_group()
+        if self.next < self.stop:
+            return False
+        self.writer.close()
+        self.partial.replace(self.path)
+        return True
+
+    def remove(self) -> None:
+        with suppress(OSError):
+            self.writer.close()
+        with suppress(OSError):
+            self.partial.unlink()
+
+    def _write_group(self) -> None:
+        if self.group:
+            self.writer.write_table(pa.Table.from_pylist(self.group, self.schema))
+        self.group, self.bytes = [], 0
 
 
 @contextmanager
@@ -101,9 +180,3 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
-
-
-def _png(image: Tensor) -> bytes:
-    content = io.BytesIO()
-    to_pillow(image).save(content, "PNG")
-    return content.getvalue()

@@ -11,15 +11,14 @@ from inverters.encoders.vgg import VGGEncoder
 from inverters.errors import InverterError, UnknownNameError
 from inverters.inversion import methods
 from inverters.inversion.inverter import Inverter
+from inverters.inversion.method_names import METHODS, decoder_objective
 from inverters.inversion.methods import (
     MAX_OPTIMIZED,
-    METHODS,
     Decode,
     Method,
     Optimize,
     Reconstruction,
     create_method,
-    decoder_objective,
 )
 from inverters.metrics import feature_error, peak_signal_noise_ratio
 

@@ -1,25 +1,23 @@
-"""`invert predict` on several devices, on data sets and into parquet files, through the command line."""
+"""`invert predict` on several devices, of folders and of data sets, through the command line."""
 
-import csv
-import io
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import datasets
-import numpy as np
 import pytest
 import torch
-from conftest import Outcome, photographs
-from PIL import Image
-from skimage.metrics import peak_signal_noise_ratio
+from conftest import photographs
+from predictions import Run, changes, metrics, table
 
-from inverters.prediction.predict import parquet as shards
+from inverters.inversion.loading import load_inverter
+from inverters.inversion.runner import make_runner
+from inverters.prediction.distributed import predict_distributed
+from inverters.prediction.inputs import ImageFiles
+from inverters.prediction.pipeline import Pipeline, Reader
+from inverters.prediction.writers import FolderWriter
 
-Run = Callable[..., Outcome]
 LAYERS = ("relu1_1", "relu2_1")
 
 
@@ -36,16 +34,6 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def table(folder: Path) -> list[dict[str, str]]:
-    """The rows of metrics.csv, less what differs between two runs."""
-    rows = list(csv.DictReader(io.StringIO((folder / "metrics.csv").read_text())))
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
-
-
-def changes(folder: Path) -> dict[str, int]:
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-
-
 @pytest.mark.ddp
 def test_two_processes_write_every_image_once(invert: Run, options: list[str], folder: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
@@ -60,37 +48,38 @@ def test_two_processes_write_every_image_once(invert: Run, options: list[str], f
     done = run()
     assert done.returncode == 1
     assert done.stderr == f"error: cannot read {folder}/2a.png: not an image of a known format\n"
-    assert done.stdout.splitlines()[-1] == f"inverted 5 images, 0 were there, 1 failed; wrote {two}"
+    assert done.stdout.splitlines()[-1] == f"inverted 5 images, 0 existed, 1 failed; wrote {two}"
     assert table(two) == table(one)
-    files = {path.relative_to(one) for path in one.rglob("*.png")}
-    assert len(files) == 5 * 3
-    assert files == {path.relative_to(two) for path in two.rglob("*.png")}
-    assert all((one / file).read_bytes() == (two / file).read_bytes() for file in files)
+    written = {path.relative_to(one) for path in one.rglob("*.png")}
+    assert len(written) == 5 * 3
+    assert written == {path.relative_to(two) for path in two.rglob("*.png")}
+    assert all((one / file).read_bytes() == (two / file).read_bytes() for file in written)
 
     (two / "3" / "metrics.json").unlink()  # as an interruption leaves it: that is written last
     before = changes(two)
     done = run()
-    assert done.stdout.splitlines()[-1] == f"inverted 1 images, 4 were there, 1 failed; wrote {two}"
+    assert done.stdout.splitlines()[-1] == f"inverted 1 images, 4 existed, 1 failed; wrote {two}"
     after = changes(two)
     again = {str(file.relative_to(two)) for file in (two / "3").iterdir()} | {"metrics.csv"}
     assert {file for file in after if after[file] != before.get(file)} == again
     assert table(two) == table(one)
 
 
-def test_what_is_there_is_passed_over_only_if_made_in_the_same_way(
-    invert: Run, options: list[str], folder: Path, tmp_path: Path
-) -> None:
-    arguments = ["predict", folder, *options, "--output-dir", tmp_path / "out"]
-    first = invert(*arguments, "--skip-existing")
-    before, rows = changes(tmp_path / "out"), table(tmp_path / "out")
-    second = invert(*arguments, "--skip-existing")
+def test_existing_results_are_skipped(invert: Run, options: list[str], folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["predict", folder, *options, "--output-dir", out, "--skip-existing"]
+    first = invert(*arguments)
+    before, rows = changes(out), table(out)
+    second = invert(*arguments)
     assert first.err.count("inverted ") == 5 and "inverted " not in second.err
-    assert second.out.splitlines()[-1] == f"5 of 5 were there; wrote {tmp_path / 'out'}"
-    after = changes(tmp_path / "out")
+    assert second.out.splitlines()[-1] == "inverted 0 images, 5 existed, 1 failed"
+    assert second.out.splitlines()[:-1] == first.out.splitlines()[:-1]
+    after = changes(out)
     assert [file for file in after if after[file] != before[file]] == ["metrics.csv"]
-    assert table(tmp_path / "out") == rows
-    for change in (["--size", "16"], ["--layers", "relu1_1"], ["--refine", "1"]):
-        assert invert(*arguments, "--skip-existing", *change).err.count("inverted ") == 5
+    assert table(out) == rows
+    (out / "3" / "metrics.json").unlink()
+    assert "inverted 1 images, 4 existed, 1 failed" in invert(*arguments).out
+    assert table(out) == rows
 
 
 def test_results_are_not_inverted_again(
@@ -103,60 +92,21 @@ def test_results_are_not_inverted_again(
     assert invert("predict", "inversions/0/depth.png", *options, "--output-dir", "inversions").status == 0
 
 
-def test_parquet_files_hold_what_the_folders_hold(
-    invert: Run, options: list[str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_data_set(
+    invert: Run, options: list[str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(shards, "SHARD", 2)
-    monkeypatch.setattr(shards.ParquetShards, "chunk", 2)
-    out = tmp_path / "out"
-    invert("predict", folder, *options, "--output-dir", tmp_path / "folders")
-    arguments = ["predict", folder, *options, "--output-dir", out, "--format", "parquet"]
-    done = invert(*arguments)
-    assert (done.status, done.err) == (1, f"error: cannot read {folder}/2a.png: not an image of a known format\n")
-    names = [f"images-0000{number}-of-00003.parquet" for number in range(3)]
-    assert sorted(path.name for path in out.iterdir()) == names
-
-    rows = datasets.load_dataset(
-        "parquet", data_files=str(out / "*.parquet"), split="train", cache_dir=str(tmp_path / "cache")
-    )
-    assert rows["name"] == ["0", "1", "2", "3", "4"]
-    assert rows["source"] == [str(folder / f"{number}.png") for number in range(5)]
-    for row in rows:
-        assert np.array_equal(row["image"], Image.open(row["source"]))
-        assert row["image"].size == (row["width"], row["height"])
-        for layer in LAYERS:
-            assert np.array_equal(row[layer], Image.open(tmp_path / "folders" / row["name"] / f"{layer}.png"))
-            expected = peak_signal_noise_ratio(np.asarray(row["image"]), np.asarray(row[layer]))
-            assert row[f"psnr_{layer}"] == pytest.approx(expected, abs=1e-3)
-
-    (out / names[1]).unlink()
-    before = changes(out)
-    again = invert(*arguments, "--skip-existing")
-    assert again.out.splitlines()[-1] == f"inverted 1 images, 4 were there, 1 failed; wrote {out}"
-    after = changes(out)
-    assert [name for name in names if after[name] != before.get(name)] == [names[1]]
-    (folder / "2a.png").unlink()
-    all_there = ["predict", folder, *options, "--output-dir", tmp_path / "all", "--format", "parquet"]
-    assert invert(*all_there).status == 0
-    nothing_left = invert(*all_there, "--skip-existing")
-    assert (nothing_left.status, nothing_left.err) == (0, "")
-    assert nothing_left.out == f"inverted 0 images, 5 were there, 0 failed; wrote {tmp_path / 'all'}\n"
-    (folder / "2a.png").write_text("no image")
-    assert invert(*arguments, "--skip-existing", "--size", "16").out.endswith(
-        f"inverted 5 images, 0 were there, 1 failed; wrote {out}\n"
-    )
-
-
-def test_a_data_set(invert: Run, options: list[str], folder: Path, tmp_path: Path) -> None:
     pictures = [{"bytes": path.read_bytes(), "path": None} for path in sorted(folder.iterdir())]
     features = datasets.Features({"photo": datasets.Image()})
     path = tmp_path / "set.parquet"
     datasets.Dataset.from_dict({"photo": pictures}, features=features).to_parquet(path)
+    capsys.readouterr()  # the progress of that
     done = invert("predict", "--data", path, "--image-column", "photo", *options, "--output-dir", tmp_path / "out")
-    assert (done.status, done.err) == (1, "error: cannot read image: not an image of a known format\n")
+    assert done.status == 1
+    problems = [line for line in done.err.splitlines() if not line.startswith("inverted ")]
+    assert problems == [f"error: {path} row 3: cannot read image: not an image of a known format"]
     names = ["00000000", "00000001", "00000002", "00000004", "00000005"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "metrics.csv"]
-    assert json.loads((tmp_path / "out" / names[3] / "metrics.json").read_text())["image"] == f"{path} row 4"
+    assert metrics(tmp_path / "out" / names[3])["image"] == f"{path} row 4"
 
 
 @pytest.mark.parametrize(
@@ -168,7 +118,7 @@ def test_a_data_set(invert: Run, options: list[str], folder: Path, tmp_path: Pat
         (
             ["photo.png", "--devices", "2", "--device", "cuda:1"],
             1,
-            "error: --device cuda:1 cannot be shared out.",
+            "error: --device cuda:1 is one device",
         ),
         (["photo.png", "--format", "png", "--devices", "0"], 2, "--devices"),
     ],
@@ -188,3 +138,28 @@ def test_more_devices_than_there_are(invert: Run, tiny_checkpoints: Path, folder
     assert done.status == 1
     assert done.err.startswith("error: cannot run on 8 devices of accelerator 'gpu': ")
     assert done.err.count("\n") == 1
+
+
+def test_the_sums_of_several_processes_stay_off_the_device(
+    options: list[str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As MPS has no float64: any tensor of that type on the device is refused."""
+    to = torch.Tensor.to
+
+    def without_float64(self: torch.Tensor, *arguments: object, **keywords: object) -> torch.Tensor:
+        if self.dtype == torch.float64 and any(isinstance(one, torch.device) for one in arguments):
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return to(self, *arguments, **keywords)
+
+    monkeypatch.setattr(torch.Tensor, "to", without_float64)
+    inverter = load_inverter(weights="random", checkpoints=options[3])
+    runner = make_runner(inverter)
+    images = ImageFiles(sorted(folder.glob("[0-9].png")))
+    writer = FolderWriter(images, [runner.provenance], tmp_path / "out")
+    summary = predict_distributed(Pipeline(Reader(images, writer, 512), [runner]), accelerator="cpu", devices=1)
+    assert summary is not None
+    assert (summary.inverted, summary.existing, summary.failed) == (5, 0, 0)
+    rows = table(tmp_path / "out")
+    for layer in ("relu1_1", "relu2_1"):
+        mean = sum(float(row[f"psnr_{layer}"]) for row in rows) / 5
+        assert summary.means()["decoder"][layer] == pytest.approx(mean, abs=1e-3)

@@ -1,0 +1,123 @@
+"""What `predict` and `optimize` show while they work, and what they print at the end."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from inverters.cli.printer import Printer
+from inverters.cli.tables import SHOWN_IMAGES, ByMethod, prediction_table
+from inverters.inversion.runner import Step
+from inverters.inversion.saved import STRIP
+from inverters.prediction.pipeline import Pipeline
+from inverters.prediction.predict import predict
+from inverters.prediction.summary import Summary
+from inverters.prediction.writers import Failure, Prediction
+
+ITERATIONS = 20  # where there is no terminal, progress is shown after so many,
+IMAGES = 100  # after each of so few images,
+SECONDS = 30  # and after so much time where there are more
+
+
+@dataclass
+class Results:
+    """What became of the images.
+
+    Attributes:
+        summary: counts and means.
+        first: names and PSNR of the first images.
+        folder: of the last image, if it has one.
+        documents: what `--json` prints, one for each image.
+        interrupted: whether Ctrl-C ended an optimisation whose result was kept.
+    """
+
+    summary: Summary = field(default_factory=Summary)
+    first: list[tuple[str, ByMethod]] = field(default_factory=list)
+    folder: Path | None = None
+    documents: list[dict[str, Any]] = field(default_factory=list)
+    interrupted: bool = False
+
+    def add_failures(self, problems: Mapping[str, str]) -> None:
+        """Count paths that lead to no image."""
+        for source, reason in problems.items():
+            self.summary.add(Failure(source, reason))
+            self.documents.append({"image": source, "error": reason})
+
+
+def run(pipeline: Pipeline, printer: Printer) -> Results:
+    """Run the pipeline in this process, with progress and errors on stderr."""
+    results = Results()
+    images = pipeline.reader.images
+    shown = time.monotonic()
+    with printer.progress_bar() as bar:
+        task = bar.add_task("inverting", total=len(images))
+
+        def show(index: int, step: Step) -> None:
+            text = f"{Path(images.source(index)).name}: {_describe(step)}"
+            bar.update(task, description=text)
+            if len(images) == 1:
+                bar.update(task, completed=step.done, total=step.total)
+            if (step.layer is None and step.total > 1) or (step.layer and step.done % ITERATIONS == 0):
+                printer.step(text)
+
+        pipeline.progress = show
+        for done, result in enumerate(predict(pipeline), start=1):
+            bar.update(task, completed=done, total=len(images))
+            results.summary.add(result)
+            if isinstance(result, Failure):
+                printer.error(result.reason)
+                if printer.json:
+                    results.documents.append({"image": result.source, "error": result.reason})
+                continue
+            _add(results, result, images.name(done - 1), printer)
+            if 1 < len(images) <= IMAGES and not result.existing:
+                printer.step(f"inverted {images.source(done - 1)}")
+            elif len(images) > IMAGES and time.monotonic() - shown > SECONDS:
+                shown = time.monotonic()
+                printer.step(f"{done} of {len(images)} images")
+    return results
+
+
+def print_results(results: Results, output_dir: Path, printer: Printer) -> None:
+    """Print the table of PSNR and where the results are, or the JSON document."""
+    summary, means = results.summary, results.summary.means()
+    count = summary.inverted + summary.existing
+    if means:
+        printer.table(prediction_table(results.first, count, means))
+    if count == 1 and summary.inverted and results.folder:
+        printer.line(f"wrote {results.folder / STRIP}")
+    elif count:
+        counts = f"inverted {summary.inverted} images, {summary.existing} existed, {summary.failed} failed"
+        printer.line(f"{counts}; wrote {output_dir}" if summary.inverted else counts)
+    rounded = {method: {layer: round(psnr, 3) for layer, psnr in layers.items()} for method, layers in means.items()}
+    printer.document(
+        {
+            "output_dir": str(output_dir),
+            "inverted": summary.inverted,
+            "existing": summary.existing,
+            "failed": summary.failed,
+            "psnr": rounded,
+            "images": results.documents,
+        }
+    )
+
+
+def _add(results: Results, prediction: Prediction, name: str, printer: Printer) -> None:
+    metrics, results.folder = prediction.metrics, prediction.folder
+    if metrics is None:
+        return
+    results.interrupted = metrics.interrupted
+    if len(results.first) < SHOWN_IMAGES:
+        results.first.append((name, {method.provenance.label: method.psnr for method in metrics.methods}))
+    if printer.json:
+        folder = prediction.folder and str(prediction.folder)
+        results.documents.append({**metrics.as_json(), "folder": folder, "existing": prediction.existing})
+    for note in (note for method in metrics.methods for note in method.notes):
+        printer.note(f"{name}: {note}")
+
+
+def _describe(step: Step) -> str:
+    if step.layer is None:
+        return f"tile {step.done} of {step.total}"
+    return f"{step.layer} {step.done}/{step.total}  objective {step.objective:.3e}"

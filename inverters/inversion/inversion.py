@@ -1,0 +1,131 @@
+"""`Inversion`: what one method makes of an image's features at several layers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from inverters.data.images import to_pillow
+from inverters.encoders.names import find_layers
+from inverters.errors import OutputError
+from inverters.inversion.provenance import Provenance, reconstruction_name
+from inverters.inversion.saved import STRIP, ImageMetrics, MethodMetrics, find_conflict, save_results
+from inverters.inversion.strip import StripRow, comparison_strip
+from inverters.metrics import peak_signal_noise_ratio
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Inversion(Mapping[str, Tensor]):
+    """The reconstructions of one image, by layer. A notebook shows it as a strip.
+
+    Attributes:
+        image: what was inverted, 3×H×W in [0, 1] on the CPU.
+        reconstructions: by layer, each 3×H×W in [0, 1] on the CPU; `inversion["relu4_2"]` is one of them.
+        seconds: duration, the encoder included.
+        provenance: how they were made.
+        source: the path of the image, or another name for it.
+        interrupted: Ctrl-C ended an optimisation, and its reconstruction is the best so far.
+        notes: what a reader of the result should know.
+    """
+
+    image: Tensor
+    reconstructions: Mapping[str, Tensor]
+    seconds: float
+    provenance: Provenance
+    source: str | None = None
+    interrupted: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, layer: str) -> Tensor:
+        return self.reconstructions[layer]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.reconstructions)
+
+    def __len__(self) -> int:
+        return len(self.reconstructions)
+
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{layer} {psnr:.1f} dB" for layer, psnr in self.psnr.items())
+        return f"<Inversion of {self.source or 'an image'} by {self.provenance.label}: {scores}>"
+
+    @cached_property
+    def psnr(self) -> dict[str, float]:
+        """PSNR in dB by layer, of the reconstructions as 8-bit images; infinite where one is exact."""
+        return {layer: float(peak_signal_noise_ratio(one[None], self.image[None])) for layer, one in self.items()}
+
+    def strip(self, details: bool = False) -> Image.Image:
+        """The image beside its reconstructions; see `depth_strip`."""
+        return compare([self], details)
+
+    def save(self, folder: Path | str, details: bool = False, overwrite: bool = False) -> None:
+        """Write a PNG for each layer, the strip (`depth.png`), and `metrics.json` into `folder`.
+
+        Args:
+            folder: made if it does not exist.
+            details: see `strip`.
+            overwrite: whether to replace results of another image, or those made in another way.
+
+        Raises:
+            OutputError: such results are there, or the folder cannot be written.
+        """
+        folder = Path(folder)
+        conflict = None if overwrite else find_conflict(folder, self.source, [self.provenance])
+        if conflict:
+            raise OutputError(f"{folder} holds other results: {conflict}. Pass overwrite=True or another folder")
+        save_inversions([self], folder, details)
+
+    def _repr_png_(self) -> bytes:
+        return _png(self.strip())
+
+
+def compare(inversions: Sequence[Inversion], details: bool = False) -> Image.Image:
+    """A strip of one image with a row for each of `inversions`, and a column for each of their layers."""
+    first = inversions[0]
+    header = first.provenance.describe_network()
+    if len(inversions) == 1:
+        rows = [StripRow("", first, first.psnr)]
+        return comparison_strip(first.image, rows, list(first), [*header, first.provenance.describe_method()], details)
+    rows = [StripRow(inversion.provenance.describe_method(), inversion, inversion.psnr) for inversion in inversions]
+    names = {layer for inversion in inversions for layer in inversion}
+    layers = [layer.name for layer in find_layers(names, first.provenance.encoder)]
+    return comparison_strip(first.image, rows, layers, header, details)
+
+
+def measure(inversions: Sequence[Inversion]) -> ImageMetrics:
+    """What `metrics.json` says of several inversions of one image."""
+    first = inversions[0]
+    height, width = first.image.shape[-2:]
+    methods = tuple(
+        MethodMetrics(one.provenance, one.seconds, one.psnr, one.interrupted, one.notes) for one in inversions
+    )
+    return ImageMetrics(first.source, width, height, methods)
+
+
+def encode_pictures(inversions: Sequence[Inversion]) -> dict[str, bytes]:
+    """One `image` and its reconstructions by several methods as PNGs; these are named by `reconstruction_name`."""
+    pictures = {
+        reconstruction_name(layer, inversion.provenance): image
+        for inversion in inversions
+        for layer, image in inversion.items()
+    }
+    return {name: _png(to_pillow(image)) for name, image in {"image": inversions[0].image, **pictures}.items()}
+
+
+def save_inversions(inversions: Sequence[Inversion], folder: Path, details: bool = False) -> ImageMetrics:
+    """Write several inversions of one image into `folder`; see `Inversion.save`. Earlier results there are replaced."""
+    metrics = measure(inversions)
+    pictures = {f"{name}.png": data for name, data in encode_pictures(inversions).items()}
+    del pictures["image.png"]
+    save_results(folder, metrics, {**pictures, STRIP: _png(compare(inversions, details))})
+    return metrics
+
+
+def _png(image: Image.Image) -> bytes:
+    content = BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()

@@ -1,0 +1,234 @@
+"""`MethodRunner`: runs one method over several layers of an image. `invert` does so for one image."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from inverters.data.images import resize_shorter_side, to_image
+from inverters.devices import find_device
+from inverters.encoders.names import DEFAULT_ENCODER
+from inverters.encoders.registry import create_encoder
+from inverters.errors import unknown_name
+from inverters.inversion.inversion import Inversion
+from inverters.inversion.inverter import Inverter, weights_digest
+from inverters.inversion.loading import load_inverter
+from inverters.inversion.method_names import DECODER_METHODS, decoder_objective
+from inverters.inversion.methods import Decode, Optimize, create_method
+from inverters.inversion.presets import PRESETS
+from inverters.inversion.provenance import Provenance
+
+
+class Step(NamedTuple):
+    """A part of the work on an image that is done: tiles of all, or iterations at one layer with their objective."""
+
+    done: int
+    total: int
+    layer: str | None = None
+    objective: float | None = None
+
+
+Progress = Callable[[Step], None]
+
+
+@dataclass(frozen=True)
+class MethodRunner:
+    """Runs one method over several layers of an image.
+
+    Attributes:
+        inverter: the encoder, and the decoders that the method needs.
+        provenance: of the inversions that it makes; its layers are those that are inverted.
+        optimize: the optimisation that makes the reconstructions; None where the decoders make them in one pass.
+    """
+
+    inverter: Inverter
+    provenance: Provenance
+    optimize: Optimize | None = None
+
+    def run(
+        self, image: Tensor, source: str | None = None, tile: int | None = None, progress: Progress | None = None
+    ) -> Inversion:
+        """Invert `image`, 3×H×W in [0, 1], from every layer.
+
+        Args:
+            image: shrunk to `provenance.size` already.
+            source: the name of the image.
+            tile: see `Inverter.reconstruct`; optimisation takes images whole.
+            progress: called after each tile or iteration.
+
+        Raises:
+            InverterError: the image is too large for optimisation, or `tile` is no such number.
+        """
+        started = time.perf_counter()
+        if self.optimize:
+            images, interrupted, notes = self._optimize(image, self.optimize, progress)
+        else:
+            images, interrupted, notes = self._decode(image, tile, progress), False, ()
+        seconds = time.perf_counter() - started
+        return Inversion(image.cpu(), images, seconds, self.provenance, source, interrupted, notes)
+
+    def _decode(self, image: Tensor, tile: int | None, progress: Progress | None) -> dict[str, Tensor]:
+        def show(done: int, total: int) -> None:
+            if progress:
+                progress(Step(done, total))
+
+        return {layer: images[0].cpu() for layer, images in self.inverter.reconstruct(image[None], tile, show).items()}
+
+    def _optimize(
+        self, image: Tensor, method: Optimize, progress: Progress | None
+    ) -> tuple[dict[str, Tensor], bool, tuple[str, ...]]:
+        """The reconstructions, whether Ctrl-C ended the last of them, and notes."""
+        encoder, size = self.inverter.encoder, (image.shape[1], image.shape[2])
+        method.check_size(size)  # before the encoder takes all memory
+        images: dict[str, Tensor] = {}
+        notes: list[str] = []
+        for layer in self.provenance.layers:
+
+            def show(_: int, done: int, objective: float, layer: str = layer) -> None:
+                if progress:
+                    progress(Step(done, method.iterations, layer, objective))
+
+            features = self.inverter.encode(image[None], [layer], exact=method.exact)[layer]
+            result = replace(method, progress=show)(features, encoder, encoder.layers[layer], size)
+            images[layer] = result.images[0].cpu()
+            notes += [f"{layer}: {note}" for note in result.notes]
+            if result.interrupted:
+                return images, True, tuple(notes)
+        return images, False, tuple(notes)
+
+
+def make_runner(
+    inverter: Inverter,
+    size: int | None = 512,
+    *,
+    objective: str | None = "pixel",
+    layers: Iterable[str] | None = None,
+    optimize: Optimize | None = None,
+) -> MethodRunner:
+    """Make a runner, and the provenance of its inversions.
+
+    Args:
+        inverter, optimize: see `MethodRunner`.
+        size: pixels to which the shorter side of the images was shrunk; None for the full size.
+        objective: what the inverter's decoders were trained for.
+        layers: those to invert; None takes all that have a decoder.
+    """
+    encoder, preset, init, seed = inverter.encoder, None, None, None
+    names = tuple(inverter.layers if layers is None else layers)
+    method = next((name for name, found in DECODER_METHODS.items() if found == objective), objective or "")
+    if optimize:
+        preset = next((name for name, settings in PRESETS.items() if settings == optimize.settings), None)
+        init = "decoder" if isinstance(optimize.init, Decode) else optimize.init
+        seed = optimize.seed if init == "noise" else None
+        algorithm = "lbfgs" if preset == "gatys" else preset or optimize.settings.optimizer
+        method, objective = (f"{method}+{algorithm}", objective) if init == "decoder" else (algorithm, None)
+    provenance = Provenance(
+        encoder.name,
+        encoder.weights,
+        weights_digest([inverter]),
+        names,
+        size,
+        method,
+        objective,
+        init,
+        preset,
+        optimize.iterations if optimize else None,
+        seed,
+    )
+    return MethodRunner(inverter, provenance, optimize)
+
+
+def load_runners(
+    methods: Sequence[str],
+    selection: Mapping[str, Sequence[str]],
+    encoder: str = DEFAULT_ENCODER,
+    weights: str | None = None,
+    checkpoints: Path | str | None = None,
+    device: str = "auto",
+    size: int | None = 512,
+    iterations: int = 200,
+) -> list[MethodRunner]:
+    """Load what each of `methods` needs at its layers; a method that can invert none of them has no runner.
+
+    Args:
+        methods: names from `METHODS`, in the order of the runners.
+        selection: from `select_methods`.
+        encoder, weights, checkpoints, device: see `load_inverter`.
+        size: see `make_runner`.
+        iterations: of methods that optimise.
+
+    Raises:
+        InverterError: see `load_inverter`.
+    """
+    inverters: dict[str | None, Inverter] = {}
+    runners = []
+    for method in methods:
+        if not (layers := [layer for layer, some in selection.items() if method in some]):
+            continue
+        objective = decoder_objective(method)
+        if objective not in inverters:
+            inverters[objective] = (
+                load_inverter(layers, encoder, weights, checkpoints, device, objective)
+                if objective
+                else Inverter(create_encoder(encoder, weights, layers), {}, find_device(device))
+            )
+        inverter = inverters[objective]
+        made = create_method(method, {objective: inverter} if objective else {}, iterations)
+        optimize = made if isinstance(made, Optimize) else None
+        runners.append(make_runner(inverter, size, objective=objective, layers=layers, optimize=optimize))
+    return runners
+
+
+def invert(
+    image: str | Path | bytes | Image.Image | np.ndarray | Tensor,
+    layers: str | Iterable[str] | None = None,
+    *,
+    size: int | None = 512,
+    encoder: str = DEFAULT_ENCODER,
+    weights: str | None = None,
+    checkpoints: Path | str | None = None,
+    objective: str = "pixel",
+    device: str = "auto",
+    inverter: Inverter | None = None,
+) -> Inversion:
+    """Reconstruct an image from the features of several layers.
+
+    Args:
+        image: a path, a PIL image, an array (uint8 or floating-point in [0, 1], H×W×3) or a tensor (3×H×W); see
+            `to_image`.
+        layers: a name, several of them, or `"all"` that have a decoder; None takes the last of these in each stage.
+        size: pixels to which the shorter side of a larger image is shrunk; None keeps its size.
+        encoder, weights, checkpoints, objective, device: what to load; see `load_inverter`.
+        inverter: what `load_inverter` returned, so that many images load it once; `encoder`, `weights`, `checkpoints`
+            and `device` are then ignored, and `objective` says what its decoders were trained for.
+
+    Raises:
+        ImageError: the image cannot be read, or is of another kind.
+        UnknownNameError: a layer, encoder, set of weights or objective does not exist.
+        CheckpointError: a decoder is missing, damaged, or belongs to another encoder.
+        WeightsError: the encoder's weights cannot be found or downloaded.
+        InverterError: there is no such device.
+    """
+    pixels = to_image(image)
+    if size:
+        pixels = resize_shorter_side(pixels, size)
+    if inverter is None:
+        inverter = load_inverter(layers, encoder, weights, checkpoints, device, objective)
+    elif layers is not None and layers != "all":
+        inverter = _restricted(inverter, [layers] if isinstance(layers, str) else list(layers))
+    source = str(image) if isinstance(image, str | Path) else None
+    return make_runner(inverter, size, objective=objective).run(pixels, source)
+
+
+def _restricted(inverter: Inverter, layers: Sequence[str]) -> Inverter:
+    """The same inverter with decoders of these layers only."""
+    for layer in layers:
+        if layer not in inverter.decoders:
+            raise unknown_name("layer of this inverter", layer, inverter.layers)
+    decoders = {layer: inverter.decoders[layer] for layer in inverter.layers if layer in layers}
+    return Inverter(inverter.encoder, decoders, inverter.device)

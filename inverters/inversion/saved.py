@@ -1,0 +1,139 @@
+"""What is kept of an image's inversions: `metrics.json`, and the folder that it describes."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from inverters.encoders.names import list_layers
+from inverters.errors import OutputError
+from inverters.files import atomic_write, make_folder
+from inverters.inversion.provenance import Provenance, differences, reconstruction_name
+
+METRICS, STRIP = "metrics.json", "depth.png"
+
+
+@dataclass(frozen=True)
+class MethodMetrics:
+    """What one method made of an image: seconds that it took, and PSNR in dB by layer.
+
+    `interrupted` says that Ctrl-C ended an optimisation before its last iteration; `notes` what else a reader should
+    know about the result.
+    """
+
+    provenance: Provenance
+    seconds: float
+    psnr: Mapping[str, float]
+    interrupted: bool = False
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """These values as JSON has them. PSNR is null where the reconstruction is exact: JSON has no infinity."""
+        layers = {layer: {"psnr": round(psnr, 3) if math.isfinite(psnr) else None} for layer, psnr in self.psnr.items()}
+        made = asdict(self.provenance)
+        del made["layers"]
+        ended = {"interrupted": True} if self.interrupted else {}
+        notes = {"notes": list(self.notes)} if self.notes else {}
+        return {**made, **ended, **notes, "seconds": round(self.seconds, 4), "layers": layers}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "MethodMetrics":
+        """The reverse of `as_json`; raises KeyError, TypeError or AttributeError if `values` are of another kind."""
+        psnr = {layer: math.inf if one["psnr"] is None else one["psnr"] for layer, one in values["layers"].items()}
+        interrupted, notes = values.get("interrupted", False), tuple(values.get("notes", ()))
+        return cls(Provenance.from_json(values), values["seconds"], psnr, interrupted, notes)
+
+
+@dataclass(frozen=True)
+class ImageMetrics:
+    """What some methods made of one image of `width`×`height` pixels; `image` is its path or another name, if any."""
+
+    image: str | None
+    width: int
+    height: int
+    methods: tuple[MethodMetrics, ...]
+
+    @property
+    def provenances(self) -> list[Provenance]:
+        """How each method's reconstructions were made."""
+        return [method.provenance for method in self.methods]
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended one of the methods."""
+        return any(method.interrupted for method in self.methods)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all reconstructions."""
+        return [reconstruction_name(layer, made.provenance) for made in self.methods for layer in made.psnr]
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of `metrics.json`; methods by their label."""
+        methods = {method.provenance.label: method.as_json() for method in self.methods}
+        return {"image": self.image, "width": self.width, "height": self.height, "methods": methods}
+
+
+def read_metrics(folder: Path) -> ImageMetrics | None:
+    """What `metrics.json` in `folder` says; None where it is missing, damaged, or of an earlier version."""
+    try:
+        values = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        methods = tuple(MethodMetrics.from_json(one) for one in values["methods"].values())
+        return ImageMetrics(values["image"], values["width"], values["height"], methods)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def find_conflict(folder: Path, image: str | None, provenances: Iterable[Provenance]) -> str | None:
+    """What distinguishes the results in `folder` from new ones; None where nothing does, or there are none."""
+    if not (folder / METRICS).exists():
+        return None
+    if (saved := read_metrics(folder)) is None:
+        return f"{METRICS} is damaged or of an earlier version"
+    changes = differences(saved.provenances, provenances)
+    if not is_same_image(saved.image, image):
+        changes.insert(0, f"image ({saved.image}, now {image})")
+    return ", ".join(changes) or None
+
+
+def is_same_image(first: str | None, second: str | None) -> bool:
+    """Whether two names of images mean the same file, or are the same."""
+    return first == second or bool(first and second and Path(first).absolute() == Path(second).absolute())
+
+
+def save_results(folder: Path, metrics: ImageMetrics, pictures: Mapping[str, bytes]) -> None:
+    """Write pictures by file name, and `metrics.json` last: where it is, everything is.
+
+    Earlier results go first, `metrics.json` before its pictures.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    make_folder(folder)
+    stale = _pictures(folder, metrics.provenances) - pictures.keys()
+    try:
+        for name in (METRICS, *sorted(stale)):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot replace the results in {folder}: {error.strerror or error}") from None
+    try:
+        for name, data in pictures.items():
+            atomic_write(folder / name, data)
+        atomic_write(folder / METRICS, json.dumps(metrics.as_json(), indent=2, ensure_ascii=False) + "\n")
+    except OutputError:
+        for name in pictures:
+            with suppress(OSError):
+                (folder / name).unlink()
+        raise
+
+
+def _pictures(folder: Path, provenances: Iterable[Provenance]) -> set[str]:
+    """The reconstructions that `metrics.json` in `folder` tells of, or if it cannot be read, may tell of."""
+    if not (folder / METRICS).exists():
+        return set()
+    if saved := read_metrics(folder):
+        return {f"{name}.png" for name in saved.names}
+    return {f"{layer}.png" for made in provenances for layer in list_layers(made.encoder)}

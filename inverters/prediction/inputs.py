@@ -1,0 +1,68 @@
+"""Which images are inverted: each has an index, a name for its results, and a name that the user knows it by."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from inverters.data.images import load_image
+from inverters.prediction.table import TABLE
+
+
+class Images(Protocol):
+    """Images by index."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """The name of its results."""
+        ...
+
+    def source(self, index: int) -> str:
+        """What the user knows it by, such as its path."""
+        ...
+
+    def load(self, index: int) -> Tensor:
+        """The image, 3×H×W in [0, 1]; raises ImageError."""
+        ...
+
+
+class ImageFiles:
+    """Image files, with results named by `folder_names`."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files, self.names = files, folder_names(files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def name(self, index: int) -> str:
+        return self.names[index]
+
+    def source(self, index: int) -> str:
+        return str(self.files[index])
+
+    def load(self, index: int) -> Tensor:
+        return load_image(self.files[index])
+
+
+def folder_names(files: Sequence[Path]) -> list[str]:
+    """A folder name for each file: its stem; where that is taken, the first free one of `stem-2`, `stem-3`, …
+
+    Names that differ only in case count as the same, as some file systems have it. `metrics.csv` and the folders `.`
+    and `..` are taken from the start.
+    """
+    taken = {TABLE, ".", ".."}
+    numbers: dict[str, int] = {}
+    names = []
+    for file in files:
+        stem = file.stem.casefold()
+        name, number = file.stem, numbers.get(stem, 1)
+        while name.casefold() in taken:
+            number += 1
+            name = f"{file.stem}-{number}"
+        numbers[stem] = number
+        taken.add(name.casefold())
+        names.append(name)
+    return names

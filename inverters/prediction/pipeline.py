@@ -1,0 +1,134 @@
+"""Reading, inverting and writing images, as one process and several share it."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor
+
+from inverters.data.images import resize_shorter_side
+from inverters.errors import ImageError, InverterError, OutputError
+from inverters.inversion.inversion import Inversion
+from inverters.inversion.runner import MethodRunner, Step
+from inverters.prediction.inputs import Images
+from inverters.prediction.writers import Failure, Prediction, Writer
+
+WRITING = 4  # images that are encoded and written while the next one is inverted,
+WRITING_PIXELS = 4_000_000  # and their pixels, which bound the memory
+
+Item = Tensor | Prediction | Failure  # an image, or why there is nothing to invert
+Progress = Callable[[int, Step], None]  # takes the index of the image, and what is done of it
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads images by index, and shrinks the shorter side of larger ones to `size` pixels, if that is not None.
+
+    With `skip_existing`, an image is not read if the results that `writer` finds were made in the same way.
+    """
+
+    images: Images
+    writer: Writer
+    size: int | None
+    skip_existing: bool = False
+
+    def read(self, index: int) -> Item:
+        """The image 3×H×W, its existing results, or what is wrong."""
+        source = self.images.source(index)
+        try:
+            existing = self.writer.exists(index)
+            if existing and self.skip_existing:
+                return existing
+            image = self.images.load(index)
+            return resize_shorter_side(image, self.size) if self.size else image
+        except (ImageError, OutputError) as error:
+            return Failure(source, str(error) if source in str(error) else f"{source}: {error}")
+        except (MemoryError, RuntimeError) as error:
+            _require_out_of_memory(error)
+            return Failure(source, f"cannot read {source}: it takes more memory than there is")
+
+
+class Pipeline:
+    """Inverts images one after the other, while those before are written.
+
+    Args:
+        reader: where the images are from.
+        runners: the methods.
+        tile: see `Inverter.reconstruct`.
+        keep_interrupted: whether an optimisation that Ctrl-C ends is written as it stands, not given up.
+        progress: called after each tile or iteration.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        runners: Sequence[MethodRunner],
+        *,
+        tile: int | None = None,
+        keep_interrupted: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self.reader, self.runners, self.tile = reader, runners, tile
+        self.keep_interrupted, self.progress = keep_interrupted, progress
+        self.threads = ThreadPoolExecutor(WRITING)
+        self.pending: deque[tuple[Future[Prediction | Failure], int]] = deque()  # what is being written, and its pixels
+
+    def process(self, index: int, item: Item) -> Iterator[Prediction | Failure]:
+        """Invert image `index`, as it was read, and have the result written; yields what has been written meanwhile."""
+        if isinstance(item, Prediction):
+            yield from self._add(partial(_identity, item), 0)
+            return
+        result = self._invert(index, item) if isinstance(item, Tensor) else item
+        pixels = item.shape[-2] * item.shape[-1] if isinstance(item, Tensor) else 0
+        yield from self._add(partial(self.reader.writer.write, index, result), pixels)
+
+    def drain(self) -> Iterator[Prediction | Failure]:
+        """Yield the rest, as it is written."""
+        while self.pending:
+            yield self.pending.popleft()[0].result()
+
+    def close(self) -> None:
+        """Wait until nothing is being written, and remove what will stay incomplete."""
+        self.threads.shutdown()
+        self.reader.writer.abandon()
+
+    def _add(self, write: Callable[[], Prediction | Failure], pixels: int) -> Iterator[Prediction | Failure]:
+        def full() -> bool:
+            return len(self.pending) >= WRITING or sum(some for _, some in self.pending) + pixels > WRITING_PIXELS
+
+        while self.pending and (full() or self.pending[0][0].done()):
+            yield self.pending.popleft()[0].result()
+        self.pending.append((self.threads.submit(write), pixels))
+
+    def _invert(self, index: int, image: Tensor) -> list[Inversion] | Failure:
+        source = self.reader.images.source(index)
+        show = partial(self.progress, index) if self.progress else None
+        inversions = []
+        try:
+            for runner in self.runners:
+                inversions.append(runner.run(image, source, self.tile, show))
+                if inversions[-1].interrupted:
+                    if self.keep_interrupted:
+                        break
+                    raise KeyboardInterrupt
+        except InverterError as error:
+            return Failure(source, f"{source}: {error}")
+        except (MemoryError, RuntimeError) as error:
+            _require_out_of_memory(error)
+            height, width = image.shape[-2:]
+            advice = "use a smaller --size or --tile"
+            return Failure(source, f"{source}: {width}×{height} pixels take more memory than there is: {advice}")
+        return inversions
+
+
+def _identity(prediction: Prediction) -> Prediction:
+    return prediction
+
+
+def _require_out_of_memory(error: Exception) -> None:
+    """Raise `error` again unless it says that memory is exhausted: torch has a class for that on GPUs only."""
+    words = str(error).lower()
+    if not (isinstance(error, MemoryError) or "out of memory" in words or "allocate memory" in words):
+        raise error

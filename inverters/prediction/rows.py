@@ -1,0 +1,36 @@
+"""Images of a data set."""
+
+import datasets
+from torch import Tensor
+
+from inverters.data.sources import open_images, read_image
+
+
+class ImageRows:
+    """The images in a column of a data set, with results named by their row.
+
+    Args:
+        data, split, column: see `open_images`.
+        progress: whether `datasets` shows how far it has read the data set.
+
+    Raises:
+        DataError: see `open_images`.
+    """
+
+    def __init__(self, data: str, split: str = "validation", column: str = "image", progress: bool = False) -> None:
+        if not progress:
+            datasets.disable_progress_bars()
+        self.data = data
+        self.rows: datasets.Dataset = open_images([data], split, column)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def name(self, index: int) -> str:
+        return f"{index:08d}"
+
+    def source(self, index: int) -> str:
+        return f"{self.data} row {index}"
+
+    def load(self, index: int) -> Tensor:
+        return read_image(self.rows[index])
