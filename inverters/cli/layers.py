@@ -1,8 +1,11 @@
 """`invert layers` and `invert download-weights`."""
 
 from dataclasses import asdict
+from typing import Annotated
 
-from inverters.cli.options import Checkpoints, Encoder, Json, Objective, Quiet, Weights
+import typer
+
+from inverters.cli.options import WHAT, Checkpoints, Encoder, Json, Objective, Quiet, Weights
 from inverters.cli.printer import Printer
 from inverters.cli.tables import layer_table
 from inverters.encoders.names import DEFAULT_ENCODER, check_weights, default_weights, list_layers
@@ -32,7 +35,12 @@ def layers(
     )
 
 
-def download_weights(encoder: Encoder = DEFAULT_ENCODER, weights: Weights = "IMAGENET1K_V1") -> None:
+def download_weights(
+    encoder: Encoder = DEFAULT_ENCODER,
+    weights: Annotated[
+        str, typer.Option(metavar="NAME", help="Its weights, by torchvision's name.", rich_help_panel=WHAT)
+    ] = "IMAGENET1K_V1",
+) -> None:
     """Download an encoder's weights in advance, for machines without a network."""
     layers = list_layers(encoder)
     from inverters.encoders.registry import create_encoder

@@ -55,7 +55,10 @@ def optimize(
     quiet: Quiet = False,
     device: Device = "auto",
 ) -> None:
-    """Reconstruct an image from one layer by optimisation, which takes minutes. Ctrl-C keeps the best image so far."""
+    """Reconstruct an image from one layer by optimisation.
+
+    This takes minutes. Ctrl-C keeps the best image so far.
+    """
     if layer == "all" or len(layer_names(layer, encoder) or ()) != 1:
         raise InverterError(f"--layer takes one layer, not {layer!r}")
     settings = find_preset(preset)

@@ -103,7 +103,7 @@ Size = Annotated[
     typer.Option(
         callback=check_size,
         metavar="PIXELS|full",
-        help="Length to which the shorter side is reduced; full keeps the image as it is.",
+        help="Shorter side that images are reduced to; full keeps their size.",
         rich_help_panel=WHAT,
     ),
 ]

@@ -35,13 +35,13 @@ def test_no_arguments_are_answered_by_the_help(invert: Run) -> None:
     assert "Commands" in result.out + result.err
 
 
-@pytest.mark.parametrize("command", ["predict", "layers", "evaluate", "train", "cards", "download-weights"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_line_of_a_command_is_one_short_sentence(command: str) -> None:
     line = get_command(cli.app).commands[command].help.partition("\n\n")[0]  # type: ignore[attr-defined]
     assert re.fullmatch(r"[A-Z][^\n]{,78}\.", line)
 
 
-@pytest.mark.parametrize("command", ["layers", "evaluate"])
+@pytest.mark.parametrize("command", ["predict", "layers", "optimize", "evaluate"])
 def test_options_stand_in_the_same_panels_everywhere(invert: Run, command: str) -> None:
     out = invert(command, "--help").out
     found = re.findall(r"^╭─ ([\w ]+) ─", out, re.M)
