@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 import yaml
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from inverters.data.images import load_image, to_pillow
 from inverters.decoders.linear import LinearDecoder, fit_linear_decoders
@@ -113,6 +115,24 @@ def test_a_silent_channel_does_no_harm() -> None:
     with torch.no_grad():
         decoded = decoder(encoder(batch, ["relu1_1"])["relu1_1"])
     assert peak_signal_noise_ratio(decoded, batch).min() > 30
+
+
+def test_features_are_computed_without_tf32_and_with_no_float64_on_the_device() -> None:
+    """As they are when images are reconstructed; and MPS has no float64."""
+    encoder = VGGEncoder(["relu1_1"], weights="random")
+    precisions, dtypes = [], []
+
+    class Recorded(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is Tensor.cpu:
+                dtypes.append(args[0].dtype)
+            return function(*args, **(kwargs or {}))
+
+    encoder.register_forward_hook(lambda *_: precisions.append(torch.backends.cudnn.conv.fp32_precision))
+    with Recorded():
+        fit_linear_decoders(encoder, ["relu1_1"], [images(1)])
+    assert precisions == ["ieee"]
+    assert set(dtypes) == {torch.float32}
 
 
 def test_an_even_kernel_has_no_centre() -> None:
