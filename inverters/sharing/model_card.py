@@ -4,9 +4,7 @@ from collections import Counter
 from io import BytesIO
 from pathlib import Path
 
-from torch import Tensor
-
-from inverters.data.images import load_image, resize_shorter_side
+from inverters.data.images import load_image
 from inverters.decoders.published import (
     CARD_FILE,
     MODEL_FILE,
@@ -22,9 +20,7 @@ from inverters.decoders.published import (
 from inverters.encoders.names import DEFAULT_ENCODER, list_layers
 from inverters.errors import CheckpointError, OutputError
 from inverters.files import atomic_write
-from inverters.inversion.loading import load_inverter
-from inverters.inversion.strip import depth_strip
-from inverters.metrics import peak_signal_noise_ratio
+from inverters.inversion.runner import invert
 
 PAGE = "README.md"
 SHORTER_SIDE = 512  # pixels of the photograph that is shown
@@ -66,26 +62,26 @@ def write_cards(
     if root.resolve().is_relative_to(PACKAGE.resolve()):
         raise OutputError(f"{root} belongs to the installed package: copy it, and name the copy with --checkpoints")
     folder = root / encoder_folder(encoder, weights)
-    original = resize_shorter_side(load_image(image), SHORTER_SIDE)
+    photograph = load_image(image)
     objectives = [objective for objective in OBJECTIVES if available_decoders(root, encoder, weights, objective)]
     if not objectives:
         raise CheckpointError(f"no decoders under {folder}: train some with `invert train`")
     for objective in objectives:
-        inverter = load_inverter("all", encoder, weights, root, objective=objective)
-        picture = _picture(original, inverter.reconstruct(original[None]))
-        atomic_write(folder / f"{objective}.jpg", picture)
+        inversion = invert(
+            photograph,
+            "all",
+            size=SHORTER_SIDE,
+            encoder=encoder,
+            weights=weights,
+            checkpoints=root,
+            objective=objective,
+        )
+        picture = BytesIO()
+        inversion.strip().save(picture, "JPEG", quality=95, subsampling=0)
+        atomic_write(folder / f"{objective}.jpg", picture.getvalue())
     atomic_write(folder / PAGE, encoder_page(root, encoder, weights, image.stem))
     atomic_write(root / PAGE, index_page(root))
     return folder / PAGE
-
-
-def _picture(original: Tensor, reconstructions: dict[str, Tensor]) -> bytes:
-    """A JPEG strip of a 3×H×W image and its reconstructions, 1×3×H×W by layer."""
-    preds = {layer: batch[0].cpu() for layer, batch in reconstructions.items()}
-    psnr = {layer: peak_signal_noise_ratio(one[None], original[None]).item() for layer, one in preds.items()}
-    picture = BytesIO()
-    depth_strip(original, preds, psnr).save(picture, "JPEG", quality=95, subsampling=0)
-    return picture.getvalue()
 
 
 def encoder_page(root: Path, encoder: str, weights: str | None, photograph: str) -> str:
