@@ -1,4 +1,4 @@
-"""Reading a run's configuration from YAML, with overrides from the command line. Every mistake is a line."""
+"""Reading a run's configuration from YAML, with overrides from the command line. Every mistake is one line."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from inverters.errors import ConfigError
-from inverters.training.config import TrainConfig
+from inverters.training.config import RENAMED, TrainConfig
+
+LONGEST_VALUE = 80  # characters of a wrong value that a message shows
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """The run described by the YAML file at `path`, with `overrides` such as `data.batch_size=8` applied.
+    """Read the configuration in the YAML file `path`, with `overrides` such as `data.batch_size=8` applied.
 
     Raises:
-        ConfigError: the file cannot be read or is not YAML, or keys or values are wrong: one line for each mistake,
-            with file, key, and the nearest valid name.
+        ConfigError: the file cannot be read or is not YAML, or keys or values are wrong. One line for each mistake,
+            with the file, the key and the nearest valid name.
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
@@ -27,8 +29,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not a text file: {error}") from None
-    except (yaml.YAMLError, ValueError) as error:  # a date such as 2024-99-99 is a ValueError
-        raise ConfigError(f"{path}: not valid YAML: {_yaml_mistake(error)}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2024-99-99 is a ValueError
+        raise ConfigError(f"{path}: not valid YAML: {_explain_yaml(error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds no keys; see configs/quickstart.yaml for an example")
     mistakes = []
@@ -40,14 +42,19 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     try:
         config = TrainConfig.model_validate(values)
     except ValidationError as error:
-        mistakes += [_explain(path, mistake) for mistake in error.errors()]
+        mistakes += [f"{path}: {line}" for line in explain(error)]
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return config
 
 
+def explain(error: ValidationError) -> list[str]:
+    """One line for each mistake in a configuration: the key, and what is wrong with its value."""
+    return [_explain(mistake) for mistake in error.errors()]
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """YAML without the silent loss of a key that stands twice."""
+    """A YAML loader that refuses duplicate keys, of which the others would keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         nodes = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
@@ -60,33 +67,40 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _yaml_mistake(error: Exception) -> str:
+def _explain_yaml(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "too deeply nested"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return " ".join(str(error).split())
+    return " ".join(str(error).partition(";")[0].split())  # without Python's hint for too many digits
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
+    shown = f"--set {_shorten(override)}"
     key, equals, text = override.partition("=")
     if not key or not equals:
-        raise ConfigError(f"--set {override}: not of the form key=value, such as --set data.batch_size=8")
+        raise ConfigError(f"{shown}: not of the form key=value, such as --set data.batch_size=8")
     *sections, name = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"--set {override}: {section} is not a section")
+            raise ConfigError(f"{shown}: {section} is not a section")
+    for section, old, new in RENAMED:
+        if sections == [section] and name in (old, new):
+            values.pop(old, None)
+            name = new
     try:
         values[name] = yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, ValueError):
-        raise ConfigError(f"--set {override}: {text!r} is not a YAML value") from None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError(f"{shown}: {_shorten(text)!r} is not a YAML value") from None
 
 
-def _explain(path: Path, mistake: Any) -> str:
-    """One line for one of pydantic's errors: file, key, what is wrong."""
+def _explain(mistake: Any) -> str:
+    """One line for one of pydantic's errors."""
     *parents, name = mistake["loc"] or ("",)
-    key = ".".join(str(part) for part in mistake["loc"] if part != "[key]")
-    prefix = f"{path}: {key}: " if key else f"{path}: "
+    key = ".".join(_shorten(str(part)) for part in mistake["loc"] if part != "[key]")
+    prefix = f"{key}: " if key else ""
     if mistake["type"] == "extra_forbidden":
         section: Any = TrainConfig
         for parent in parents:
@@ -97,4 +111,16 @@ def _explain(path: Path, mistake: Any) -> str:
     if mistake["type"] == "missing":
         return f"{prefix}missing"
     message = mistake["msg"].removeprefix("Value error, ")
-    return f"{prefix}{message}" + ("" if isinstance(mistake["input"], dict) else f" (got {mistake['input']!r})")
+    whole_section = isinstance(mistake["input"], dict | BaseModel)
+    return f"{prefix}{message}" + ("" if whole_section else f" (got {_shown(mistake['input'])})")
+
+
+def _shown(value: Any) -> str:
+    try:
+        return _shorten(repr(value))
+    except ValueError:  # Python prints no integer of more than 4,300 digits
+        return f"an integer of {value.bit_length()} bits"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"

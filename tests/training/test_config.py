@@ -6,12 +6,12 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from inverters.encoders.vgg_layers import layer_table
+from inverters.encoders.registry import list_layers
 from inverters.errors import ConfigError
 from inverters.training.config import TrainConfig
 from inverters.training.config_file import load_config
 
-CONFIGS = Path(__file__).parent.parent / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 GOOD = """\
 layers: [relu1_2]
@@ -61,7 +61,7 @@ def test_the_smallest_config(path: Path) -> None:
         ("relu1_2,relu4_2", ["relu1_2", "relu4_2"]),
         ("relu4_2 , relu1_2,relu4_2", ["relu1_2", "relu4_2"]),
         ("conv1_1", ["conv1_1"]),
-        ("all", list(layer_table("vgg19"))),
+        ("all", list(list_layers("vgg19"))),
     ],
 )
 def test_layers(path: Path, value: str, expected: list[str]) -> None:
@@ -72,7 +72,7 @@ def test_layers(path: Path, value: str, expected: list[str]) -> None:
 
 def test_all_layers_of_another_encoder(path: Path) -> None:
     layers = load_config(path, ["layers=all", "encoder.name=vgg16_bn"]).layers
-    assert layers == list(layer_table("vgg16_bn"))
+    assert layers == list(list_layers("vgg16_bn"))
     assert "relu3_3" in layers
     assert "relu3_4" not in layers
 
@@ -129,7 +129,7 @@ encoder: {name: vgg19, wieghts: original}
 layers: [relu1_2, relu1_22, fc7]
 decoder: {stages: {3: [[8, 1]]}}
 loss: {pixel: -1, feature: .nan}
-data: {train: a, validaton: b, crop_size: 100, batch_size: 0, workers: x, streaming: maybe}
+data: {train: a, validaton: b, batch_size: 0, workers: x, streaming: maybe}
 optimiser: {learning_rate: 1e-4}
 optimizer: {ema_decay: 1.0}
 trainer: {precision: bf16, devices: 1.5}
@@ -138,16 +138,15 @@ seed: -1
     found = mistakes(path)
     assert [line.partition(": ")[0] for line in found] == [
         "encoder.wieghts", "layers.1", "layers.2", "decoder.stages.3", "loss.pixel", "loss.feature", "data.validation",
-        "data.streaming", "data.crop_size", "data.batch_size", "data.workers", "data.validaton", "optimizer.ema_decay",
+        "data.streaming", "data.batch_size", "data.workers", "data.validaton", "optimizer.ema_decay",
         "trainer.steps", "trainer.precision", "trainer.devices", "seed", "optimiser",
     ]  # fmt: skip
     for expected in (
         "encoder.wieghts: unknown key; did you mean 'weights'?",
-        "decoder.stages.3: no layer has stride 3. Valid: 1, 2, 4, 8, 16, 32 (got 3)",
+        "decoder.stages.3: no layer of vgg19 has this stride. Valid: 1, 2, 4, 8, 16, 32 (got 3)",
         "loss.pixel: Input should be greater than or equal to 0 (got -1)",
         "data.validation: missing",
         "data.validaton: unknown key; did you mean 'validation'?",
-        "data.crop_size: Input should be a multiple of 32 (got 100)",
         "trainer.steps: missing",
         "trainer.precision: Input should be 'auto', '32-true' or 'bf16-mixed' (got 'bf16')",
         "optimiser: unknown key; did you mean 'optimizer'?",
@@ -182,14 +181,31 @@ def test_an_unknown_encoder(path: Path) -> None:
         ("data=3", "data: Input should be a valid dictionary or instance of DataConfig (got 3)"),
         ("decoder.stages.4=[[1,1],[1,1],[1,1],[1,1]]", "decoder.stages: stride 4 has 4 stages; possible are 1 to 3"),
         ("decoder.stages.4=[]", "decoder.stages: stride 4 has 0 stages; possible are 1 to 3"),
-        ("decoder.stages.-1=[[1, 1]]", "decoder.stages.-1: no layer has stride -1. Valid: 1, 2, 4, 8, 16, 32"),
+        ("decoder.stages.-1=[[1, 1]]", "decoder.stages.-1: Input should be greater than 0 (got '-1')"),
+        ("decoder.stages.64=[[1, 1]]", "decoder.stages.64: no layer of vgg16 has this stride. Valid: 1, 2, 4, 8, 16"),
+        ("data.crop_size=100", "data.crop_size: must be a multiple of 32 (got 100)"),
         ("decoder.stages.4=[[0, 1]]", "decoder.stages.4.0.0: Input should be greater than 0 (got 0)"),
         ("decoder.stages.4=[[1, -1]]", "decoder.stages.4.0.1: Input should be greater than or equal to 0 (got -1)"),
         ("decoder.stages.4=[[1]]", "decoder.stages.4.0.1: missing"),
         ("loss={pixel: 0, feature: 0}", "loss: pixel, feature and perceptual are all 0: nothing ties a reconstruction"),
-        ("objective=perceptual", "objective is perceptual, but loss.feature and loss.perceptual are both 0"),
+        ("objective=perceptual", "loss: objective is perceptual, but feature, perceptual and adversarial are all 0"),
+        ("loss.perceptual=0.1", "loss.perceptual: must be 0 for objective pixel; set objective: perceptual to train"),
+        ("loss.feature=1", "loss.feature: must be 0 for objective pixel; set objective: perceptual to train with it"),
+        ("loss.adversarial=1", "loss.adversarial: must be 0 for objective pixel; set objective: perceptual to train"),
         ("optimizer.learning_rate=0", "optimizer.learning_rate: Input should be greater than 0 (got 0)"),
         ("optimizer.learning_rate=.inf", "optimizer.learning_rate: Input should be a finite number (got inf)"),
+        ("seed=true", "seed: Input should be a number (got True)"),
+        ("trainer.steps=true", "trainer.steps: Input should be a number (got True)"),
+        ("optimizer.learning_rate=false", "optimizer.learning_rate: Input should be a number (got False)"),
+        ("linear.kernel_size=true", "linear.kernel_size: Input should be a number (got True)"),
+        ("decoder.stages.4=[[true, 1]]", "decoder.stages.4.0.0: Input should be a number (got True)"),
+        ("data.streaming=1", "data.streaming: Input should be a valid boolean (got 1)"),
+        ("decoder.compress=1.0", "decoder.log_compress: Input should be a valid boolean (got 1.0)"),
+        ("seed=-9223372036854775809", "seed: Input should be greater than or equal to 0 (got -9223372036854775809)"),
+        (f"seed=0x{'f' * 5000}", "seed: Input should be less than 4294967296 (got an integer of 20000 bits)"),
+        (f"seed='{'1' * 5000}'", "seed: Unable to parse input string as an integer, exceeded maximum size (got '111"),
+        (f"seed={'1' * 4000}", f"seed: Input should be less than 4294967296 (got {'1' * 80}…)"),
+        (f"optimizer.learning_rate=1{'0' * 400}", "optimizer.learning_rate: Input should be a valid number (got 1000"),
         ("seed=4294967296", "seed: Input should be less than 4294967296 (got 4294967296)"),
         ("trainer.steps=0", "trainer.steps: Input should be greater than 0 (got 0)"),
         ("trainer.steps=1.5", "trainer.steps: Input should be a valid integer, got a number with a fractional part"),
@@ -218,6 +234,52 @@ def test_bad_sets_are_reported_together(path: Path) -> None:
     assert lines[-1] == f"{path}: seed: Input should be greater than or equal to 0 (got -1)"
 
 
+def test_sets_that_are_too_deep_or_too_long(path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(path, ["seed=" + "[" * 3000 + "]" * 3000, "seed=" + "1" * 5000, "seed" * 100])
+    assert str(error.value).splitlines() == [
+        f"--set seed={'[' * 75}…: '{'[' * 80}…' is not a YAML value",
+        f"--set seed={'1' * 75}…: '{'1' * 80}…' is not a YAML value",
+        f"--set {'seed' * 20}…: not of the form key=value, such as --set data.batch_size=8",
+    ]
+
+
+def test_several_mistakes_in_sections_that_depend_on_others(path: Path) -> None:
+    assert mistakes(path, "decoder.stages={3: [[1, 1]], 5: [[1, 1]]}", "loss={feature: 1, perceptual: 1}") == [
+        *(
+            f"decoder.stages.{n}: no layer of vgg19 has this stride. Valid: 1, 2, 4, 8, 16, 32 (got {n})"
+            for n in (3, 5)
+        ),
+        *(
+            f"loss.{key}: must be 0 for objective pixel; set objective: perceptual to train with it (got 1.0)"
+            for key in ("feature", "perceptual")
+        ),
+    ]
+
+
+def test_a_renamed_key_is_still_accepted(path: Path) -> None:
+    """In the file, from --set, and whichever of the two comes from --set wins."""
+    assert load_config(path, ["decoder.compress=true"]).decoder.log_compress
+    for given, other in (("compress", "log_compress"), ("log_compress", "compress")):
+        path.write_text(GOOD + f"decoder: {{{given}: true}}\n")
+        assert load_config(path).decoder.log_compress
+        assert not load_config(path, [f"decoder.{other}=false"]).decoder.log_compress
+        assert not load_config(path, [f"decoder.{given}=false"]).decoder.log_compress
+    path.write_text(GOOD + "decoder: {log_compress: true, compress: true}\n")
+    assert mistake(path) == "decoder.compress: unknown key; did you mean 'log_compress'?"
+    values = yaml.safe_load(GOOD) | {"decoder": {"compress": True}}
+    config = TrainConfig.model_validate(values)
+    assert config.decoder.log_compress
+    assert values["decoder"] == {"compress": True}
+    assert TrainConfig.model_validate(config.model_dump()) == config
+
+
+def test_the_weights_are_by_default_those_of_the_encoder(path: Path) -> None:
+    assert load_config(path).encoder.chosen_weights == "original"
+    assert load_config(path, ["encoder.name=vgg16"]).encoder.chosen_weights == "IMAGENET1K_V1"
+    assert load_config(path, ["encoder.weights=random"]).encoder.chosen_weights == "random"
+
+
 def test_a_key_that_stands_twice(path: Path) -> None:
     path.write_text(GOOD + "seed: 1\nlayers: [relu2_2]\n")
     assert mistake(path) == "not valid YAML: line 5, column 1: key 'layers' stands twice"
@@ -234,6 +296,8 @@ def test_a_key_that_stands_twice(path: Path) -> None:
             "not valid YAML: line 1, column 9: could not determine a constructor",
         ),
         (b"seed: 2024-99-99", "not valid YAML: month must be in 1..12"),
+        (b"seed: " + b"[" * 3000 + b"]" * 3000, "not valid YAML: too deeply nested"),
+        (b"seed: " + b"1" * 5000, "not valid YAML: Exceeds the limit (4300 digits) for integer string conversion"),
         (b"? [a]\n: 1", "not valid YAML: line 1, column 3: found unhashable key"),
         (b"a: \x00", "not valid YAML: unacceptable character #x0000"),
         (b"\x89PNG\r\n\x1a\n\x00\xff", "is not a text file: 'utf-8' codec can't decode byte 0x89 in position 0"),

@@ -13,7 +13,7 @@ import torch
 from conftest import Change, written
 
 STEPS = 900
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slurm
 
 

@@ -1,0 +1,159 @@
+"""The sections of a training run's configuration."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    field_validator,
+    model_validator,
+)
+
+from inverters.encoders.names import DEFAULT_ENCODER, default_weights, require_encoder
+from inverters.errors import UnknownNameError
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("Input should be a number")
+    return value
+
+
+Number = BeforeValidator(_no_boolean)  # in Python, and so in pydantic, True is 1
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Number]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Number]
+NonNegativeInt = Annotated[int, Field(ge=0), Number]
+PositiveInt = Annotated[int, Field(gt=0), Number]
+Sources = Annotated[list[str], Field(min_length=1), BeforeValidator(_as_list)]
+
+
+class Section(BaseModel):
+    """A section of the configuration. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def checked(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call `function`, turning its UnknownNameError into an error that pydantic collects."""
+    try:
+        return function(*arguments)
+    except UnknownNameError as error:
+        raise ValueError(str(error)) from None
+
+
+class EncoderConfig(Section):
+    """The network whose features are inverted."""
+
+    name: str = DEFAULT_ENCODER
+    weights: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        checked(require_encoder, name)
+        return name
+
+    @property
+    def chosen_weights(self) -> str:
+        """`weights`, or the default of this encoder."""
+        return self.weights or default_weights(self.name)
+
+
+class DecoderConfig(Section):
+    """The architecture of the decoders, by layer stride a list of [width, residual blocks]; see `ConvDecoder`.
+
+    `initial` names published decoders to start from: a folder, or `shipped`. They bring their architecture along.
+    """
+
+    stages: dict[PositiveInt, list[tuple[PositiveInt, NonNegativeInt]]] = {}
+    log_compress: StrictBool = False
+    initial: str | None = None
+
+    @field_validator("stages", mode="after")
+    @classmethod
+    def _fit_strides(cls, stages: dict[int, Any]) -> dict[int, Any]:
+        mistakes = [
+            f"stride {stride} has {len(listed)} stages; possible are 1 to {stride.bit_length()}"
+            for stride, listed in stages.items()
+            if not 1 <= len(listed) <= stride.bit_length()
+        ]
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return stages
+
+
+class LossConfig(Section):
+    """The weights of the loss terms; see `training.losses` and `training.discriminator`."""
+
+    pixel: NonNegative = 1.0
+    feature: NonNegative = 0.0
+    perceptual: NonNegative = 0.0
+    total_variation: NonNegative = 0.0
+    adversarial: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _something_to_minimise(self) -> "LossConfig":
+        if self.pixel == self.feature == self.perceptual == 0:
+            raise ValueError("pixel, feature and perceptual are all 0: nothing ties a reconstruction to its image")
+        return self
+
+
+class LinearConfig(Section):
+    """The fit of linear decoders; see `fit_linear_decoders`."""
+
+    kernel_size: Annotated[Literal[1, 3, 5, 7], Number] = 3
+    ridge: Positive = 1e-3
+
+
+class DataConfig(Section):
+    """The photographs, and how they are cropped and batched; see `ImageDataModule`."""
+
+    train: Sources
+    validation: Sources
+    train_split: str = "train"
+    validation_split: str = "validation"
+    image_column: str = "image"
+    streaming: StrictBool = False
+    shuffle_buffer: PositiveInt = 1000
+    validation_limit: PositiveInt | None = None
+    resize: PositiveInt | None = None
+    crop_size: PositiveInt = 128
+    batch_size: PositiveInt = 16
+    workers: NonNegativeInt = 2
+
+
+class OptimizerConfig(Section):
+    """AdamW or Muon, with linear warm-up and cosine decay to zero; see `InversionModule`."""
+
+    algorithm: Literal["adamw", "muon"] = "adamw"
+    learning_rate: Positive = 1e-3
+    weight_decay: NonNegative = 0.0
+    warmup_steps: NonNegativeInt = 100
+    gradient_clip: Positive = 1.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1), Number] = 0.999
+
+
+class TrainerConfig(Section):
+    """How long and on which devices to train, and how often to validate and save."""
+
+    steps: PositiveInt
+    validate_every: PositiveInt = 500
+    checkpoint_every: PositiveInt = 500
+    checkpoint_minutes: Positive = 15.0
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    devices: PositiveInt | None = None
+    num_nodes: PositiveInt = 1
+    strategy: Literal["auto", "ddp"] = "auto"
+    loggers: Annotated[list[Literal["tensorboard", "csv", "wandb", "mlflow"]], BeforeValidator(_as_list)] = [
+        "tensorboard",
+        "csv",
+    ]
