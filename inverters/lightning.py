@@ -1,6 +1,5 @@
-"""What runs on one device or many share of Lightning's trainer."""
+"""Lightning's trainer as training and prediction use it."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -8,11 +7,10 @@ from typing import Any
 import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from inverters.errors import InverterError
-from inverters.progress import PlainProgress
+from inverters.progress import ProgressBar, ProgressLines, on_terminal
 
 
 def make_trainer(
@@ -21,28 +19,31 @@ def make_trainer(
     *,
     callbacks: Sequence[pl.Callback] = (),
     plugins: Sequence[Any] = (),
+    quiet: bool = False,
     **settings: Any,
 ) -> pl.Trainer:
-    """Lightning's trainer, which shows its progress as a bar on a terminal and in plain lines elsewhere.
+    """Create Lightning's trainer, which shows its progress as a bar on a terminal and in plain lines elsewhere.
 
     Args:
         accelerator: auto, cpu, gpu or mps.
-        devices: how many of each node; None takes all there are, of the CPU one.
+        devices: number on each node; None takes all GPUs, or one CPU.
         callbacks, plugins, settings: see `pytorch_lightning.Trainer`.
+        quiet: show no progress.
 
     Raises:
         InverterError: the machine has no such devices, or the strategy does not fit them.
     """
-    # Lightning would write a checkpoint of its own and queue the job again; here the job's script does the latter.
+    # Without this, Lightning would write its own checkpoint and requeue the job, which the job's script does.
     slurm = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
-    terminal = sys.stdout.isatty()  # where Lightning draws its bar
+    bar = on_terminal() and not quiet
+    progress: list[pl.Callback] = [] if quiet else [ProgressBar() if bar else ProgressLines()]
     try:
         return pl.Trainer(
             accelerator=accelerator,
             devices=devices or ("auto" if accelerator != "cpu" else 1),
             plugins=[*plugins, *slurm],
-            callbacks=[*callbacks, TQDMProgressBar() if terminal else PlainProgress()],
-            enable_progress_bar=terminal,
+            callbacks=[*callbacks, *progress],
+            enable_progress_bar=bar,
             enable_model_summary=False,
             use_distributed_sampler=False,
             **settings,
@@ -54,7 +55,7 @@ def make_trainer(
 
 @contextmanager
 def interruptible(trainer: pl.Trainer) -> Iterator[None]:
-    """Lets Ctrl-C out as it came, where Lightning would exit with a status of its own."""
+    """Raise KeyboardInterrupt on Ctrl-C, where Lightning would exit with a status of its own."""
     try:
         yield
     except SIGTERMException:

@@ -2,11 +2,15 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from inverters.encoders.layers import Layer
+
+if TYPE_CHECKING:
+    from inverters.training.train import TrainedDecoder
 
 SHOWN_IMAGES = 20
 
@@ -64,6 +68,17 @@ def layer_table(layers: Mapping[str, Layer], psnr: Mapping[str, float | None]) -
             "yes" if name in psnr else "",
             "" if known is None else f"{known:.1f} dB",
         )
+    return table
+
+
+def training_table(trained: Sequence["TrainedDecoder"]) -> Table:
+    """Validation PSNR in dB of a run's decoders: at its start and end, and of the one that was published."""
+    last = max(max(made.history, default=0) for made in trained)
+    steps = [0, last] if last else []  # there are none for linear decoders
+    table = _table("Validation PSNR in dB", "layer", *(f"step {step}" for step in steps), "published", "from step")
+    for made in trained:
+        shown = [decibels(made.history[step]) if step in made.history else "" for step in steps]
+        table.add_row(made.decoder.layer.name, *shown, decibels(made.psnr), str(made.step))
     return table
 
 

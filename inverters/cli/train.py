@@ -5,20 +5,47 @@ from typing import Annotated
 
 import typer
 
+from inverters.cli.options import HOW, WHAT, WHERE, Quiet
+from inverters.cli.printer import Printer
+from inverters.cli.tables import training_table
+
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The run; see configs/ for examples.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration of the run; see configs/ for examples.")
+    ],
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the configuration.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the configuration.", rich_help_panel=WHAT),
     ] = None,
-    output_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="[default: runs/<config's name>]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the output folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in the output folder.", rich_help_panel=HOW)
+    ] = False,
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--output-dir",
+            "-o",
+            metavar="DIR",
+            help="Folder for the results.",
+            show_default="runs/<config's name>",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Train decoders, and publish them under <output-dir>/checkpoints/."""
+    """Train decoders.
+
+    The decoder of each layer that is best in validation is published under <output-dir>/checkpoints/.
+    """
     from inverters.training.config_file import load_config
 
     run = load_config(config, overrides or [])
     from inverters.training.train import train
 
-    for folder in train(run, output_dir or Path("runs") / config.stem, resume):
-        print(folder)
+    trained = train(run, output_dir or Path("runs") / config.stem, resume, quiet)
+    printer = Printer(quiet=quiet)
+    if trained:  # else another process speaks for all
+        printer.table(training_table(list(trained.values())))
+    for folder in trained:
+        printer.line(str(folder))

@@ -2,9 +2,11 @@
 
 import json
 import os
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save
 
@@ -23,6 +25,7 @@ MODEL_FILE, CARD_FILE = "model.safetensors", "config.json"
 CHECKPOINTS_VARIABLE = "INVERTERS_CHECKPOINTS"
 PACKAGE = Path(__file__).parents[1]
 ARCHITECTURES: dict[str, type[Decoder]] = {"conv": ConvDecoder, "linear": LinearDecoder}
+DecoderT = TypeVar("DecoderT", bound=Decoder)
 
 
 class DecoderCard(BaseModel):
@@ -94,6 +97,15 @@ def encoder_folder(encoder: str, weights: str | None) -> str:
     return f"{encoder}-{weights_label(weights or default_weights(encoder))}"
 
 
+def as_published(decoder: DecoderT) -> DecoderT:
+    """A copy of `decoder` that computes what it will once it is published: its weights rounded to half precision."""
+    copy = deepcopy(decoder).requires_grad_(False).eval()
+    with torch.no_grad():
+        for parameter in copy.parameters():
+            parameter.copy_(parameter.half())
+    return copy
+
+
 def publish_decoder(decoder: Decoder, card: DecoderCard, root: Path) -> Path:
     """Write `decoder`, its weights in half precision, to `root/<encoder>-<weights>/<layer>[-<objective>]/`.
 
@@ -124,12 +136,17 @@ def find_checkpoints(explicit: Path | None = None) -> Path:
     variable = os.environ.get(CHECKPOINTS_VARIABLE)
     folder = explicit or (Path(variable) if variable else None)
     if folder is None:
-        in_wheel, in_sources = PACKAGE / "checkpoints", PACKAGE.parent / "checkpoints"
-        return in_wheel if in_wheel.is_dir() else in_sources
+        return shipped_checkpoints()
     if not os.path.isdir(folder):  # noqa: PTH112 (Path.is_dir raises where a name is too long)
         source = "" if explicit else f", which ${CHECKPOINTS_VARIABLE} names"
         raise CheckpointError(f"no folder of decoders at {folder}{source}")
     return folder
+
+
+def shipped_checkpoints() -> Path:
+    """The folder of the shipped decoders."""
+    in_wheel, in_sources = PACKAGE / "checkpoints", PACKAGE.parent / "checkpoints"
+    return in_wheel if in_wheel.is_dir() else in_sources
 
 
 def available_decoders(

@@ -1,38 +1,36 @@
 """Training of several decoders at once, each independent of the others."""
 
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from timm.optim.muon import Muon
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
-from inverters.data.images import pad_to_multiple
 from inverters.decoders.base import LayerDict, module_key
 from inverters.decoders.convolutional import ConvDecoder
+from inverters.decoders.published import as_published
 from inverters.encoders.base import Encoder
 from inverters.errors import TrainingError
+from inverters.inversion.inverter import Inverter
 from inverters.metrics import peak_signal_noise_ratio
 from inverters.training.config import TrainConfig
 from inverters.training.discriminator import Discriminator, adversarial_losses
+from inverters.training.initial import feature_statistics, seeded
 from inverters.training.losses import feature_loss, pixel_loss, total_variation
+from inverters.training.optimizers import DISCRIMINATOR_LEARNING_RATE, make_optimizer, peak_learning_rates, schedule
 
-# Adam's largest stable learning rate falls as 1/width (Yang et al. 2021, "Tensor Programs V"): the configured rate is
-# that of a decoder of this width. With one rate for all, relu5_2 diverged while relu1_2 crept.
-LEARNING_RATE_WIDTH = 64
-DISCRIMINATORS_LEARNING_RATE = 2e-4  # that of Dosovitskiy & Brox 2016
+CHECK_STEPS = 50  # between two checks that the losses are finite, for which the host waits for the device
 STRIP_IMAGES = 4  # validation images shown in the log
+
+EncodeLayers = Callable[[Tensor, Collection[str]], dict[str, Tensor]]
 
 
 class _Shared(list[Encoder]):
-    """What the moving average's copy of the module shares with the module."""
+    """What the module and its moving average share instead of each having a copy."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
         return self
@@ -41,44 +39,34 @@ class _Shared(list[Encoder]):
 class InversionModule(pl.LightningModule):
     """One decoder for each layer of the configuration, trained on the features of one encoder pass.
 
-    The decoders share nothing: each has its own initial seed, its own loss (with its own `Discriminator` that learns
-    along, where the loss has an adversarial term) and its own gradient clipping, and the optimizers treat every
-    parameter by itself: AdamW, or Muon (Jordan et al. 2024), which orthogonalises the updates of convolutions, scaled
-    so that AdamW's learning rates hold (Liu et al. 2025), and leaves biases to AdamW, both with Nesterov momentum. So
-    what a decoder becomes does not depend on which others train beside it.
+    The decoders share nothing. Each has its own loss, with its own `Discriminator` where the loss has an adversarial
+    term, and its own gradient clipping, and the optimizer treats every parameter by itself. So what a decoder becomes
+    does not depend on which others train beside it.
+
+    Attributes:
+        candidates: during validation, the decoders as they would be published, by layer.
     """
 
-    def __init__(self, config: TrainConfig, encoder: Encoder) -> None:
+    def __init__(self, config: TrainConfig, encoder: Encoder, decoders: Mapping[str, ConvDecoder]) -> None:
         super().__init__()
         self.config = config
         # In a list, so that it is no submodule: not in checkpoints, not in DDP, not in the moving average.
         self._frozen = _Shared([encoder.to(memory_format=torch.channels_last)])
-        self.decoders = LayerDict({layer: self._seeded_decoder(layer) for layer in config.layers})
+        self.decoders = LayerDict(decoders)
         opposed = config.layers if config.loss.adversarial else []
-        self.discriminators = LayerDict({layer: self._seeded_discriminator(layer) for layer in opposed})
+        self.discriminators = LayerDict({layer: self._new_discriminator(layer) for layer in opposed})
         self.to(memory_format=torch.channels_last)
         for other in {other for layer in config.layers for other in config.compared_layers(layer)}:
             channels = encoder.layers[other].channels
             self.register_buffer(f"std_{module_key(other)}", torch.ones(1, channels, 1, 1))
         self.psnr = LayerDict({layer: MeanMetric() for layer in config.layers})
+        compares_features = config.objective == "perceptual"
+        self.validation_loss = LayerDict({layer: MeanMetric() for layer in config.layers if compares_features})
+        self.candidates: dict[str, ConvDecoder] = {}
 
-    def _seeded_decoder(self, layer: str) -> ConvDecoder:
-        of_encoder, sizes = self._frozen[0].layers[layer], self.config.decoder
-        stages = sizes.stages.get(of_encoder.spatial_stride)
-        with self._seeded(layer):
-            return ConvDecoder(of_encoder, stages, sizes.log_compress)
-
-    def _seeded_discriminator(self, layer: str) -> Discriminator:
-        with self._seeded(layer):
+    def _new_discriminator(self, layer: str) -> Discriminator:
+        with seeded(self.config.seed, layer):
             return Discriminator()
-
-    @contextmanager
-    def _seeded(self, layer: str) -> Iterator[None]:
-        """Draws the initial weights of the layer's networks from a seed of their own."""
-        digest = hashlib.sha256(f"{self.config.seed} {layer}".encode()).digest()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int.from_bytes(digest[:8]) >> 1)
-            yield
 
     @property
     def encoder(self) -> Encoder:
@@ -86,146 +74,148 @@ class InversionModule(pl.LightningModule):
         return self._frozen[0].to(self.device)
 
     @torch.no_grad()
-    def fit_statistics(self, batches: list[Tensor]) -> None:
-        """Sets the mean and standard deviation of all features from `batches` of images, N×3×S×S each."""
-        layers = self.config.encoder_layers
-        sums = {layer: torch.zeros(2, self.encoder.layers[layer].channels, dtype=torch.float64) for layer in layers}
-        counts = dict.fromkeys(layers, 0)
-        for images in batches:
-            for layer, features in self.encoder(images, layers).items():
-                values = features.double().transpose(0, 1).flatten(1)  # C×(N·h·w)
-                sums[layer] += torch.stack([values.sum(1), values.square().sum(1)]).cpu()
-                counts[layer] += values.shape[1]
-        for layer, (total, squares) in sums.items():
-            mean = total / counts[layer]
-            std = (squares / counts[layer] - mean.square()).clamp_min(0).sqrt()
+    def fit_statistics(self, batches: Iterable[Tensor]) -> None:
+        """Set the mean and standard deviation of all features from `batches` of images, N×3×S×S each."""
+        statistics = feature_statistics(self.encoder, self.config.encoder_layers, batches)
+        for layer, (mean, std) in statistics.items():
             if layer in self.decoders:
-                self.decoders[layer].set_statistics(mean.float(), std.float())
+                self.decoders[layer].set_statistics(mean, std)
             if hasattr(self, f"std_{module_key(layer)}"):
-                self.get_buffer(f"std_{module_key(layer)}").copy_(
-                    std.view(1, -1, 1, 1).clamp_min(1e-6 * float(std.max()) + 1e-12)
-                )
+                floor = 1e-6 * float(std.max()) + 1e-12
+                self.get_buffer(f"std_{module_key(layer)}").copy_(std.view(1, -1, 1, 1).clamp_min(floor))
+
+    # --- the loss ---
 
     def training_step(self, images: Tensor, batch_index: int) -> Tensor:  # noqa: ARG002
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             features = self.encoder(images, self.config.encoder_layers)
         losses = {layer: self._loss(layer, images, features) for layer in self.decoders}
-        total = torch.stack(list(losses.values()))
-        if not total.isfinite().all():
-            raise self._diverged("loss", losses)
+        step = self.global_step + 1
+        if step % CHECK_STEPS == 0:
+            _require_finite("loss", losses, step)
         self.log_dict({f"loss/{layer}": loss.detach() for layer, loss in losses.items()})
-        return total.sum()
+        return torch.stack(list(losses.values())).sum()
 
-    def _loss(self, layer: str, images: Tensor, features: dict[str, Tensor]) -> Tensor:
-        decoder, weights = self.decoders[layer], self.config.loss
-        preds = decoder(features[layer])
+    def _loss(self, layer: str, images: Tensor, features: Mapping[str, Tensor]) -> Tensor:
+        """The loss of the layer's decoder, and of its discriminator, if it has one."""
+        preds = self.decoders[layer](features[layer])
+        loss = self._reconstruction_loss(layer, preds, images, features, self.encoder)
+        if weight := self.config.loss.adversarial:
+            generator_loss, discriminator_loss = adversarial_losses(self.discriminators[layer], preds, images)
+            self.log(f"discriminator/{layer}", discriminator_loss.detach())
+            loss = loss + weight * generator_loss
+            # Adds the gradient of the discriminator's loss, but not its value.
+            loss = loss + (discriminator_loss - discriminator_loss.detach())
+        return loss
+
+    def _reconstruction_loss(
+        self, layer: str, preds: Tensor, images: Tensor, features: Mapping[str, Tensor], encode: EncodeLayers
+    ) -> Tensor:
+        """The loss without its adversarial term, which compares `preds` with the images and their features."""
+        weights = self.config.loss
         loss = weights.pixel * pixel_loss(preds, images)
         compared = self.config.compared_layers(layer)
         weight_of = {other: weights.perceptual / len(compared) for other in compared}
         if weights.feature:
             weight_of[layer] = weight_of.get(layer, 0.0) + weights.feature
         if weight_of:
-            found = self.encoder(preds, list(weight_of))
+            found = encode(preds, list(weight_of))
             for other, weight in weight_of.items():
-                std = decoder.std if other == layer else self.get_buffer(f"std_{module_key(other)}")
+                std = self.decoders[layer].std if other == layer else self.get_buffer(f"std_{module_key(other)}")
                 loss = loss + weight * feature_loss(found[other], features[other], std)
         if weights.total_variation:
             loss = loss + weights.total_variation * total_variation(preds)
-        if weights.adversarial:
-            discriminator: Discriminator = self.discriminators[layer]
-            generator_loss, discriminator_loss = adversarial_losses(discriminator, preds, images)
-            self.log(f"discriminator/{layer}", discriminator_loss.detach())
-            loss = loss + weights.adversarial * generator_loss
-            loss = loss + (
-                discriminator_loss - discriminator_loss.detach()
-            )  # its gradient is the discriminator's; the loss stays
         return loss
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,  # noqa: ARG002
-        gradient_clip_val: float | None = None,  # noqa: ARG002
-        gradient_clip_algorithm: str | None = None,  # noqa: ARG002
-    ) -> None:
+    # --- optimisation ---
+
+    def configure_optimizers(self) -> Optimizer:
+        discriminators = {f"discriminator/{layer}": network for layer, network in self.discriminators.items()}
+        return make_optimizer(self.config.optimizer, {**self.decoders, **discriminators})
+
+    def set_learning_rates(self, optimizer: Optimizer) -> None:
+        """Set the learning rates of the next step."""
+        peaks = peak_learning_rates(self.config.optimizer, dict(self.decoders.items()))
+        factor = schedule(self.global_step, self.config.trainer.steps, self.config.optimizer.warmup_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = peaks.get(group["name"], DISCRIMINATOR_LEARNING_RATE) * factor
+
+    def on_train_start(self) -> None:
+        self.set_learning_rates(self.trainer.optimizers[0])
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.set_learning_rates(self.trainer.optimizers[0])
+
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         largest = self.config.optimizer.gradient_clip
         for discriminator in self.discriminators.values():
             nn.utils.clip_grad_norm_(discriminator.parameters(), largest)
         norms = {
             layer: nn.utils.clip_grad_norm_(decoder.parameters(), largest) for layer, decoder in self.decoders.items()
         }
-        if not torch.stack(list(norms.values())).isfinite().all():
-            raise self._diverged("gradient", norms)
         self.log_dict({f"gradient_norm/{layer}": norm for layer, norm in norms.items()})
 
-    def _diverged(self, what: str, values: dict[str, Tensor]) -> TrainingError:
-        layers = ", ".join(layer for layer, value in values.items() if not value.isfinite())
-        return TrainingError(
-            f"the {what} of {layers} is no longer finite at step {self.global_step + 1}. The checkpoints of earlier "
-            "steps are kept; train anew with a lower optimizer.learning_rate, in another --output-dir"
-        )
+    # --- validation ---
 
-    def learning_rates(self) -> dict[str, float]:
-        """The largest that each layer's decoder is trained at."""
-        rate = self.config.optimizer.learning_rate
-        return {layer: rate * LEARNING_RATE_WIDTH / decoder.stages[0][0] for layer, decoder in self.decoders.items()}
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        settings, steps = self.config.optimizer, self.config.trainer.steps
-        groups = [
-            {"name": layer, "params": list(self.decoders[layer].parameters()), "lr": rate}
-            for layer, rate in self.learning_rates().items()
-        ]
-        groups += [
-            {"name": f"discriminator/{layer}", "params": list(network.parameters()), "lr": DISCRIMINATORS_LEARNING_RATE}
-            for layer, network in self.discriminators.items()
-        ]
-        optimizer: Optimizer
-        if settings.algorithm == "muon":
-            optimizer = Muon(groups, weight_decay=settings.weight_decay, nesterov=True)
-        else:
-            optimizer = AdamW(groups, weight_decay=settings.weight_decay)
-        warmup = max(1, min(settings.warmup_steps, steps - 1))
-        schedule = torch.optim.lr_scheduler.SequentialLR(
-            optimizer,
-            [
-                torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / warmup, total_iters=warmup),
-                torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, steps - warmup)),
-            ],
-            milestones=[warmup],
+    def on_validation_epoch_start(self) -> None:
+        self.candidates = {layer: as_published(decoder) for layer, decoder in self.decoders.items()}
+        _require_finite(
+            "weights", {layer: _norm(decoder) for layer, decoder in self.candidates.items()}, self.global_step
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def validation_step(self, images: Tensor, batch_index: int) -> None:
+        """Measure the candidates by an `Inverter`, in its precision, as `invert predict` computes."""
         if len(images) == 0:  # an unreadable image
             return
-        height, width = images.shape[-2:]
-        padded = pad_to_multiple(images, self.encoder.input_multiple).contiguous(memory_format=torch.channels_last)
-        features = self.encoder(padded, self.config.layers)
-        strip = [images]
-        for layer, decoder in self.decoders.items():
-            preds = decoder(features[layer])[..., :height, :width].float()
+        inverter = Inverter(self.encoder, self.candidates, self.device)
+        reconstructions = inverter.reconstruct(images)
+        for layer, preds in reconstructions.items():
             self.psnr[layer].update(peak_signal_noise_ratio(preds, images))
-            strip.append(preds.clamp(0, 1))
+        if self.validation_loss:
+            features = inverter.encode(images, self.config.encoder_layers)
+        for layer, metric in self.validation_loss.items():
+            metric.update(self._reconstruction_loss(layer, reconstructions[layer], images, features, inverter.encode))
         if batch_index < STRIP_IMAGES:
-            self._log_strip(batch_index, torch.cat(strip, dim=-1)[0])
+            self._log_strip(batch_index, torch.cat([images, *reconstructions.values()], dim=-1)[0])
 
     def on_validation_epoch_end(self) -> None:
         self.log_dict({f"psnr/{layer}": metric for layer, metric in self.psnr.items()})
-        values = torch.stack([metric.compute() for metric in self.psnr.values()])
-        self.log("psnr/mean", values.mean(), prog_bar=True, sync_dist=True)
+        self.log("psnr/mean", torch.stack([metric.compute() for metric in self.psnr.values()]).mean(), sync_dist=True)
+        self.log_dict({f"validation_loss/{layer}": metric for layer, metric in self.validation_loss.items()})
+
+    def on_validation_end(self) -> None:
+        self.candidates = {}
 
     def _log_strip(self, number: int, strip: Tensor) -> None:
-        """The original and its reconstructions side by side, as an image in TensorBoard."""
+        """Log the original and its reconstructions side by side as an image, where there is a TensorBoard."""
         for logger in self.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(f"reconstructions/{number}", strip.cpu(), self.global_step)
 
+    # --- checkpoints ---
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the configuration, and refuses weights that would replace good ones by useless ones."""
-        norms = {
-            layer: nn.utils.get_total_norm(decoder.parameters()).detach() for layer, decoder in self.decoders.items()
-        }
-        if not all(norm.isfinite() for norm in norms.values()):
-            raise self._diverged("norm of the weights", norms)
+        """Add what resuming needs, and refuse to save weights that are not finite.
+
+        Weights that are not finite never become finite again, so the moving average is finite where they are.
+        """
+        for networks in (self.decoders, self.discriminators):
+            _require_finite("weights", {layer: _norm(network) for layer, network in networks.items()}, self.global_step)
         checkpoint["config"] = self.config.model_dump(mode="json")
+        checkpoint["decoders"] = {layer: decoder.arguments for layer, decoder in self.decoders.items()}
+
+
+def _norm(network: nn.Module) -> Tensor:
+    return nn.utils.get_total_norm(network.parameters()).detach()
+
+
+def _require_finite(what: str, values: Mapping[str, Tensor], step: int) -> None:
+    """Raise TrainingError if one of the `values`, by layer, is not finite."""
+    finite = torch.stack(list(values.values())).isfinite().tolist() if values else []
+    if not all(finite):
+        layers = ", ".join(layer for layer, good in zip(values, finite, strict=True) if not good)
+        raise TrainingError(
+            f"the {what} of {layers} {'is' if what == 'loss' else 'are'} no longer finite at step {step}. The last "
+            "checkpoint is kept; train again with a lower optimizer.learning_rate, in another --output-dir"
+        )

@@ -1,110 +1,124 @@
 """`invert train`: from a configuration to published decoders."""
 
+import os
 import sys
 from collections.abc import Mapping
-from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
-import pytorch_lightning as pl
-import torch
-from pytorch_lightning.callbacks import (
-    DeviceStatsMonitor,
-    LearningRateMonitor,
-    ModelCheckpoint,
-    ThroughputMonitor,
-    WeightAveraging,
-)
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.exceptions import SIGTERMException
-from torch import Tensor
 
 from inverters.data.datamodule import ImageDataModule
 from inverters.decoders.base import Decoder
 from inverters.decoders.linear import fit_linear_decoders
-from inverters.decoders.published import DecoderCard, find_checkpoints, load_decoder, publish_decoder
-from inverters.devices import find_device, has_fast_bfloat16
+from inverters.decoders.published import DecoderCard, as_published, publish_decoder
 from inverters.encoders.base import Encoder
 from inverters.encoders.registry import create_encoder
 from inverters.errors import DataError, TrainingError
 from inverters.files import make_folder
 from inverters.inversion.inverter import Inverter
-from inverters.lightning import interruptible, make_trainer
+from inverters.lightning import interruptible
 from inverters.metrics import peak_signal_noise_ratio
 from inverters.progress import quieten, with_progress
-from inverters.training.callbacks import STOPPED, AtomicCheckpointIO, SaveOnSignal
+from inverters.training.callbacks import STOPPED, BestDecoders
 from inverters.training.config import TrainConfig
-from inverters.training.loggers import make_logger
+from inverters.training.initial import find_initial, load_initial, new_decoders
 from inverters.training.module import InversionModule
+from inverters.training.optimizers import peak_learning_rates
 from inverters.training.resume import read_state
+from inverters.training.trainer import last_checkpoint, training_device, training_trainer
 
 STATISTICS_IMAGES = 64
 VERSIONED = ("inverters", "torch", "torchvision", "pytorch-lightning", "datasets")
 
 
-def train(config: TrainConfig, output_dir: Path, resume: bool = False) -> list[Path]:
-    """Makes a decoder for each layer of `config` and publishes it under `output_dir/checkpoints/`.
+class TrainedDecoder(NamedTuple):
+    """A decoder that a run made.
 
-    `output_dir/state/` holds Lightning's checkpoints (`last.ckpt`, and the best by mean validation PSNR), from which
-    `resume` continues; `output_dir/logs/` the TensorBoard and CSV logs. Linear decoders need neither.
+    Attributes:
+        decoder: as it is published, its weights rounded to half precision.
+        psnr: its mean validation PSNR in dB.
+        step: after which it was taken.
+        history: the validation PSNR of the layer's decoder by step; empty for linear decoders.
+    """
+
+    decoder: Decoder
+    psnr: float
+    step: int
+    history: Mapping[int, float]
+
+
+def train(
+    config: TrainConfig, output_dir: Path, resume: bool = False, quiet: bool = False
+) -> dict[Path, TrainedDecoder]:
+    """Make a decoder for each layer of `config` and publish it under `output_dir/checkpoints/`.
+
+    Published is the decoder that was best in validation. `output_dir/state/last.ckpt` holds the state of the run, and
+    `output_dir/logs/` its curves; linear decoders need neither.
+
+    Args:
+        config: of the run.
+        output_dir: of its results.
+        resume: continue the run in this folder.
+        quiet: show no progress.
 
     Returns:
-        The folders of the published decoders.
+        The decoders by the folder that they are published in; none on other ranks than the first.
 
     Raises:
         TrainingError: the folder holds another run, there is nothing to resume, or a loss is no longer finite.
-        DataError, WeightsError, UnknownNameError: what the configuration names is not to be had.
+        CheckpointError: a decoder to start from is missing, damaged, or belongs to another encoder.
+        DataError, WeightsError, UnknownNameError: what the configuration names cannot be found or downloaded.
     """
-    last = output_dir / "state" / "last.ckpt"
-    if resume and not last.is_file():
+    last = last_checkpoint(output_dir)
+    exists = os.path.isfile(last)  # noqa: PTH113 (Path.is_file raises where a name is too long)
+    if resume and not exists:
         raise TrainingError(f"nothing to resume: there is no {last}")
-    if not resume and last.exists():
-        raise TrainingError(
-            f"{output_dir} already holds a run: continue it with --resume, or name another --output-dir"
-        )
+    if not resume and exists:
+        raise TrainingError(f"{output_dir} already holds a run: continue it with --resume, or use another --output-dir")
     make_folder(output_dir)
-    quieten()
+    quieten(quiet)
     try:
-        return _train(config, output_dir, last if resume else None)
-    except DataError as error:  # one from a worker process has that process's traceback before it
+        return _train(config, output_dir, resume, quiet)
+    except DataError as error:  # a worker process puts its traceback before the message
         raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
 
 
-def _train(config: TrainConfig, output_dir: Path, last: Path | None) -> list[Path]:
-    state = read_state(last, config) if last else None
+def _train(config: TrainConfig, output_dir: Path, resume: bool, quiet: bool) -> dict[Path, TrainedDecoder]:
+    state = read_state(last_checkpoint(output_dir), config) if resume else None
     data = ImageDataModule(**config.data.model_dump(), steps=config.trainer.steps, seed=config.seed)
     data.setup()
-    encoder = create_encoder(config.encoder.name, config.encoder.chosen_weights, config.encoder_layers)
+    encoder = create_encoder(config.encoder.name, config.encoder.weights, config.encoder_layers)
     if config.objective == "linear":
-        decoders, psnr = _fit_linear(config, encoder, data)
+        trained = _fit_linear(config, encoder, data, quiet)
     else:
-        decoders, psnr = _descend(config, encoder, data, output_dir, last, state)
+        trained = _descend(config, encoder, data, output_dir, state, quiet)
     if unreadable := data.unreadable():
         rank_zero_info(f"warning: images that could not be read and were skipped: {unreadable}")
-    return [
-        publish_decoder(decoder, _card(config, encoder, decoder, psnr[layer]), output_dir / "checkpoints")
-        for layer, decoder in decoders.items()
-    ]
+    root = output_dir / "checkpoints"
+    return {publish_decoder(made.decoder, _card(config, encoder, made), root): made for made in trained}
 
 
-def _fit_linear(
-    config: TrainConfig, encoder: Encoder, data: ImageDataModule
-) -> tuple[Mapping[str, Decoder], dict[str, float]]:
-    """Linear decoders, fitted to the crops that training would see, and their validation PSNR in dB."""
-    device = _device(config.trainer.accelerator)
-    batches = with_progress(data.train_dataloader(), config.trainer.steps)
-    decoders = fit_linear_decoders(
+def _fit_linear(config: TrainConfig, encoder: Encoder, data: ImageDataModule, quiet: bool) -> list[TrainedDecoder]:
+    """Fit linear decoders to the crops that training would see."""
+    device = training_device(config.trainer.accelerator)
+    batches = with_progress(data.train_dataloader(), config.trainer.steps, quiet)
+    fitted = fit_linear_decoders(
         encoder.to(device), config.layers, batches, config.linear.kernel_size, config.linear.ridge
     )
+    decoders = {layer: as_published(decoder) for layer, decoder in fitted.items()}
     inverter = Inverter(encoder, decoders, device)
     psnr: dict[str, list[float]] = {layer: [] for layer in decoders}
     for images in data.val_dataloader():
         if len(images):  # else it is unreadable
             for layer, preds in inverter.reconstruct(images).items():
                 psnr[layer].append(peak_signal_noise_ratio(preds.cpu(), images).item())
-    return decoders, {layer: fmean(values) for layer, values in psnr.items()}
+    return [
+        TrainedDecoder(decoder, fmean(psnr[layer]), config.trainer.steps, {}) for layer, decoder in decoders.items()
+    ]
 
 
 def _descend(
@@ -112,141 +126,72 @@ def _descend(
     encoder: Encoder,
     data: ImageDataModule,
     output_dir: Path,
-    last: Path | None,
-    state: dict[str, Any] | None,
-) -> tuple[Mapping[str, Decoder], dict[str, float]]:
-    """Decoders trained by gradient descent, and their validation PSNR in dB; none but on rank zero."""
-    module = InversionModule(config, encoder)
-    if state is None:
-        module.fit_statistics(data.first_images(STATISTICS_IMAGES))
-    if state is None and config.decoder.initial:
-        _start_from(Path(config.decoder.initial), module, encoder)
-
-    trainer = _trainer(config, output_dir, state["global_step"] if state else 0)
+    state: Mapping[str, Any] | None,
+    quiet: bool,
+) -> list[TrainedDecoder]:
+    """Train decoders by gradient descent, and return the best of each layer; none on other ranks than the first."""
+    module, best = _new_module(config, encoder, data, state), BestDecoders(config)
+    trainer = training_trainer(config, best, output_dir, state["global_step"] if state else 0, quiet)
     images = trainer.world_size * config.data.batch_size
-    rates = "  ".join(f"{layer} {rate:.2g}" for layer, rate in module.learning_rates().items())
-    rank_zero_info(f"{images} images a step on {trainer.world_size} devices; learning rates: {rates}")
-    if state and state["global_step"] >= config.trainer.steps:  # it ended between training and publishing
-        module.load_state_dict(state["state_dict"])
-    else:
-        _fit(trainer, module, data, last)
-    if config.trainer.steps % config.trainer.validate_every or "psnr/mean" not in trainer.callback_metrics:
-        trainer.validate(module, data, verbose=False)
-    if not trainer.is_global_zero:
-        return {}, {}
-    decoders = {layer: decoder for layer, decoder in module.decoders.items() if isinstance(decoder, Decoder)}
-    return decoders, {layer: float(trainer.callback_metrics[f"psnr/{layer}"]) for layer in decoders}
-
-
-def _start_from(root: Path, module: InversionModule, encoder: Encoder) -> None:
-    """Gives the module's decoders the weights, and the statistics, of those published under `root`.
-
-    Raises:
-        CheckpointError: there is none for a layer, or it belongs to another encoder.
-        TrainingError: it has other sizes.
-    """
-    for layer, decoder in module.decoders.items():
-        published = load_decoder(find_checkpoints(root) / f"{encoder.name}-{encoder.weights}" / layer, encoder)
-        if published.arguments != decoder.arguments:
-            raise TrainingError(
-                f"the decoder of {layer} in {root} has the arguments {published.arguments}, that of the configuration "
-                f" {decoder.arguments}"
-            )
-        decoder.load_state_dict(published.state_dict())
-
-
-def _fit(trainer: pl.Trainer, module: InversionModule, data: ImageDataModule, last: Path | None) -> None:
+    peaks = peak_learning_rates(config.optimizer, dict(module.decoders.items()))
+    rates = "  ".join(f"{layer} {rate:.2g}" for layer, rate in peaks.items())
+    rank_zero_info(f"{images} images per step on {trainer.world_size} devices; learning rates: {rates}")
     try:
         with interruptible(trainer):
-            trainer.fit(module, data, ckpt_path=last, weights_only=True if last else None)
+            if state is None:
+                trainer.validate(module, data, verbose=False)
+            trainer.fit(module, data, ckpt_path=last_checkpoint(output_dir) if state else None, weights_only=True)
+            if config.trainer.steps not in best.psnr:
+                trainer.validate(module, data, verbose=False)
     except SIGTERMException:
         rank_zero_info(f"stopped at step {trainer.global_step}; continue with --resume")
         sys.exit(STOPPED)
+    return _best_decoders(config, encoder, best) if trainer.is_global_zero else []
 
 
-def _trainer(config: TrainConfig, output_dir: Path, first_step: int) -> pl.Trainer:
-    settings = config.trainer
-    return make_trainer(
-        settings.accelerator,
-        settings.devices,
-        num_nodes=settings.num_nodes,
-        strategy=settings.strategy,
-        plugins=[AtomicCheckpointIO()],
-        precision=_precision(settings.precision, settings.accelerator),
-        max_steps=settings.steps,
-        max_epochs=-1,
-        val_check_interval=min(settings.validate_every, settings.steps),
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        log_every_n_steps=min(50, settings.steps),
-        logger=[make_logger(name, output_dir, first_step) for name in settings.loggers],
-        callbacks=[
-            WeightAveraging(avg_fn=_warmed_up_average(config.optimizer.ema_decay)),
-            SaveOnSignal(output_dir / "state" / "last.ckpt"),
-            ModelCheckpoint(
-                output_dir / "state",
-                filename="best",
-                monitor="psnr/mean",
-                mode="max",
-                enable_version_counter=False,
-            ),
-            ModelCheckpoint(
-                output_dir / "state",
-                filename="last",
-                every_n_train_steps=settings.checkpoint_every,
-                enable_version_counter=False,
-            ),
-            ModelCheckpoint(
-                output_dir / "state",
-                filename="last",
-                train_time_interval=timedelta(minutes=settings.checkpoint_minutes),
-                enable_version_counter=False,
-            ),
-            *([LearningRateMonitor("step"), ThroughputMonitor(_count, separator="/")] if settings.loggers else []),
-            *([DeviceStatsMonitor(cpu_stats=False)] if settings.loggers else []),
-        ],
-    )
+def _new_module(
+    config: TrainConfig, encoder: Encoder, data: ImageDataModule, state: Mapping[str, Any] | None
+) -> InversionModule:
+    """The module at the start of the run, or with the architecture of the run that is resumed."""
+    if state is not None:
+        return InversionModule(config, encoder, new_decoders(config, encoder, state.get("decoders")))
+    folders = find_initial(config, encoder)
+    initial = {layer: load_initial(folder, config, encoder) for layer, folder in folders.items()}
+    arguments = {layer: decoder.arguments for layer, decoder in initial.items()}
+    module = InversionModule(config, encoder, new_decoders(config, encoder, arguments))
+    module.fit_statistics(data.first_images(STATISTICS_IMAGES))
+    for layer, decoder in initial.items():
+        rank_zero_info(f"{layer} starts from {folders[layer]}")
+        module.decoders[layer].load_state_dict(decoder.state_dict())
+    return module
 
 
-def _count(images: Tensor) -> int:
-    """How many images a batch counts as; that of an unreadable one is empty."""
-    return max(1, len(images))
+def _best_decoders(config: TrainConfig, encoder: Encoder, best: BestDecoders) -> list[TrainedDecoder]:
+    trained = []
+    decoders = new_decoders(config, encoder, {layer: kept["arguments"] for layer, kept in best.best.items()})
+    for layer, decoder in decoders.items():
+        kept = best.best[layer]
+        decoder.load_state_dict(kept["state"])
+        history = {step: psnr[layer] for step, psnr in best.psnr.items()}
+        trained.append(TrainedDecoder(decoder, history[kept["step"]], kept["step"], history))
+    return trained
 
 
-def _precision(precision: str, accelerator: str) -> Any:
-    if precision != "auto":
-        return precision
-    return "bf16-mixed" if has_fast_bfloat16(_device(accelerator)) else "32-true"
-
-
-def _device(accelerator: str) -> torch.device:
-    return find_device("cpu" if accelerator == "cpu" else "auto")
-
-
-def _warmed_up_average(decay: float) -> Any:
-    """An exponential moving average whose decay grows to `decay`, so that it soon forgets the initial weights."""
-
-    def average(averaged: Tensor, current: Tensor, updates: Tensor | int) -> Tensor:
-        return averaged.lerp(current, 1 - min(decay, (1 + int(updates)) / (10 + int(updates))))
-
-    return average
-
-
-def _card(config: TrainConfig, encoder: Encoder, decoder: Decoder, psnr: float) -> DecoderCard:
-    layer = decoder.layer.name
+def _card(config: TrainConfig, encoder: Encoder, made: TrainedDecoder) -> DecoderCard:
+    linear, layer = config.objective == "linear", made.decoder.layer.name
     return DecoderCard(
         encoder=encoder.name,
         weights=encoder.weights,
         fingerprint=encoder.fingerprint(layer),
         layer=layer,
         objective=config.objective,
-        architecture="linear" if config.objective == "linear" else "conv",
-        decoder=decoder.arguments,
-        initial=config.decoder.initial,
-        loss={"ridge": config.linear.ridge} if config.objective == "linear" else config.loss.model_dump(),
+        architecture="linear" if linear else "conv",
+        decoder=made.decoder.arguments,
+        initial=None if linear else config.decoder.initial,
+        loss={"ridge": config.linear.ridge} if linear else config.loss.model_dump(),
         data=config.data.model_dump(include={"train", "validation", "resize", "crop_size", "batch_size"}),
-        steps=config.trainer.steps,
+        steps=made.step,
         seed=config.seed,
         versions={name: version(name) for name in VERSIONED},
-        metrics={"psnr": round(psnr, 3)},
+        metrics={"psnr": round(made.psnr, 3)},
     )

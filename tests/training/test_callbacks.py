@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from inverters.errors import OutputError
 from inverters.training.callbacks import STOPPED, AtomicCheckpointIO
 
-STEPS = 300
+STEPS = 150
 
 
 def weights(output: Path) -> dict[str, torch.Tensor]:
@@ -68,7 +68,7 @@ def test_a_run_that_is_stopped_again_and_again_ends_in_the_same_weights(
 def test_python_ends_though_a_loader_is_left_behind() -> None:
     """Python ends the processes that load data by SIGTERM, and waits for them."""
     script = (
-        "import sys; from torch.utils.data import DataLoader; from inverters.training.callbacks import *;"
+        "import sys; from torch.utils.data import DataLoader; from inverters.data.workers import ignore_group_signals;"
         "sys.modules['left'] = batches = iter(DataLoader(range(9), num_workers=1, worker_init_fn="
         "ignore_group_signals)); print(next(batches))"
     )

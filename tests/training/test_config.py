@@ -6,7 +6,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from inverters.encoders.registry import list_layers
+from inverters.encoders.names import list_layers
 from inverters.errors import ConfigError
 from inverters.training.config import TrainConfig
 from inverters.training.config_file import load_config

@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,19 +7,20 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio as skimage_psnr
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from inverters.encoders.vgg import VGGEncoder
 from inverters.errors import TrainingError
 from inverters.training.config import TrainConfig
-from inverters.training.module import InversionModule
+from inverters.training.initial import new_decoders
+from inverters.training.module import CHECK_STEPS, InversionModule
+from inverters.training.optimizers import peak_learning_rates, schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*self.log.*")
 LAYERS = ("relu1_1", "relu2_1")
 
 
-def built(
-    *layers: str, steps: int = 100, seed: int = 0, width: int = 4, **sections: dict[str, object]
-) -> InversionModule:
+def built(*layers: str, steps: int = 100, seed: int = 0, width: int = 4, **sections: Any) -> InversionModule:
     layers = layers or LAYERS
     values = {
         "encoder": {"weights": "random"},
@@ -29,7 +31,8 @@ def built(
         "seed": seed,
     }
     config = TrainConfig.model_validate(values | sections)
-    return InversionModule(config, VGGEncoder(config.encoder_layers, weights="random"))
+    encoder = VGGEncoder(config.encoder_layers, weights="random")
+    return InversionModule(config, encoder, new_decoders(config, encoder))
 
 
 def images(count: int = 2, height: int = 32, width: int = 32) -> Tensor:
@@ -42,7 +45,7 @@ def test_the_encoder_is_nowhere_but_in_use() -> None:
     assert names
     assert all(name.startswith("decoders.") for name in (*names, *module.state_dict()))
     assert all(isinstance(child, nn.ModuleDict) for child in module.children())
-    (optimizer,) = [module.configure_optimizers()["optimizer"]]  # type: ignore[index]
+    optimizer = module.configure_optimizers()
     trained = {id(value) for group in optimizer.param_groups for value in group["params"]}
     assert trained == {id(value) for value in module.parameters()}
     assert not any(value.requires_grad for value in module.encoder.parameters())
@@ -80,7 +83,7 @@ def test_statistics_are_those_of_all_pixels_of_all_batches() -> None:
     batches = [images(3), images(1, 64, 32) / 2]
     module.fit_statistics(batches)
     for layer, decoder in module.decoders.items():
-        features = [module.encoder(batch)[layer].transpose(0, 1).flatten(1) for batch in batches]
+        features = [module.encoder(batch, [layer])[layer].transpose(0, 1).flatten(1) for batch in batches]
         values = torch.cat(features, dim=1).double()
         assert torch.allclose(decoder.mean.flatten().double(), values.mean(1), rtol=1e-4)
         std = values.std(1, correction=0)
@@ -93,15 +96,16 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_and_of_the_layers() -> None:
     x = images()
 
     def loss(**weights: float) -> float:
-        return built(loss=weights).training_step(x, 0).item()
+        objective = "perceptual" if "feature" in weights else "pixel"
+        return built(objective=objective, loss=weights).training_step(x, 0).item()
 
     module = built()
-    features = module.encoder(x)
+    features = module.encoder(x, LAYERS)
     expected = dict.fromkeys(("pixel", "feature", "total_variation"), 0.0)
     for layer, decoder in module.decoders.items():
         preds = decoder(features[layer]).detach()
         expected["pixel"] += float(((preds - x) ** 2).mean())
-        difference = (module.encoder(preds)[layer] - features[layer]) / decoder.std
+        difference = (module.encoder(preds, [layer])[layer] - features[layer]) / decoder.std
         expected["feature"] += float((difference**2).mean())
         rows, columns = preds[:, :, 1:] - preds[:, :, :-1], preds[..., 1:] - preds[..., :-1]
         expected["total_variation"] += float(rows.abs().mean() + columns.abs().mean())
@@ -114,23 +118,24 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_and_of_the_layers() -> None:
 
 def test_the_perceptual_loss_compares_this_and_the_shallower_layers() -> None:
     x = images()
-    module = built("relu1_1", "conv3_1", loss={"pixel": 0, "perceptual": 3})
+    module = built("relu1_1", "conv3_1", objective="perceptual", loss={"pixel": 0, "perceptual": 3})
     module.fit_statistics([images(3)])
-    features = module.encoder(x)
-    assert list(features) == ["relu1_1", "relu1_2", "relu2_2", "conv3_1"]
+    layers = module.config.encoder_layers
+    assert layers == ["relu1_1", "relu1_2", "relu2_2", "conv3_1"]
+    features = module.encoder(x, layers)
     expected = 0.0
     for layer, compared in (("relu1_1", ["relu1_1"]), ("conv3_1", ["relu1_2", "relu2_2", "conv3_1"])):
         preds = module.decoders[layer](features[layer]).detach()
-        found = module.encoder(preds)
+        found = module.encoder(preds, compared)
         for other in compared:
-            std = module.encoder(images(3))[other].std(dim=(0, 2, 3), correction=0, keepdim=True)
+            std = module.encoder(images(3), [other])[other].std(dim=(0, 2, 3), correction=0, keepdim=True)
             std = std.clamp_min(1e-6 * float(std.max()))
             expected += 3 / len(compared) * float((((found[other] - features[other]) / std) ** 2).mean())
     assert module.training_step(x, 0).item() == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_feature_loss_reaches_the_decoder_and_not_the_encoder() -> None:
-    module = built(loss={"pixel": 0, "feature": 1})
+    module = built(objective="perceptual", loss={"pixel": 0, "feature": 1})
     module.training_step(images(), 0).backward()
     assert all(float(value.grad.abs().max()) > 0 for value in module.parameters())
     assert all(value.grad is None for value in module.encoder.parameters())
@@ -143,35 +148,40 @@ def test_each_decoder_is_clipped_by_itself() -> None:
             value.grad = torch.full_like(value, scale)
     small = [value.grad.clone() for value in module.decoders["relu2_1"].parameters()]
     assert nn.utils.get_total_norm(small) < 0.5
-    module.configure_gradient_clipping(None)  # type: ignore[arg-type]
+    module.configure_gradient_clipping(None)
     large = [value.grad for value in module.decoders["relu1_1"].parameters()]
     assert float(nn.utils.get_total_norm(large)) == pytest.approx(0.5, rel=1e-3)
     assert all(map(torch.equal, small, (value.grad for value in module.decoders["relu2_1"].parameters())))
 
 
-def test_the_learning_rate_warms_up_and_decays_and_falls_with_width() -> None:
+def test_the_learning_rate_warms_up_and_decays() -> None:
     steps, warmup = 40, 10
-    module = built(steps=steps, width=32, optimizer={"learning_rate": 0.01, "warmup_steps": warmup})
-    made = module.configure_optimizers()
-    optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]  # type: ignore[index, call-overload]
-    rates = []
-    for _ in range(steps):
-        rates.append([group["lr"] for group in optimizer.param_groups])
-        optimizer.step()
-        schedule.step()
-    narrow, wide = np.array(rates).T
-    assert np.allclose(narrow, 2 * wide)  # widths 32 and 64
-    assert np.allclose(wide[: warmup + 1], 0.01 * np.linspace(1 / warmup, 1, warmup + 1))
-    progress = np.arange(steps - warmup) / (steps - warmup)
-    assert np.allclose(wide[warmup:], 0.01 * (1 + np.cos(np.pi * progress)) / 2)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+    rates = np.array([schedule(step, steps, warmup) for step in range(steps + 1)])
+    assert np.allclose(rates[: warmup + 1], np.linspace(1 / warmup, 1, warmup + 1))
+    progress = np.arange(steps + 1 - warmup) / (steps - warmup)
+    assert np.allclose(rates[warmup:], (1 + np.cos(np.pi * progress)) / 2)
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (2, 0), (2, 100)])
+def test_a_very_short_run_has_a_schedule(steps: int, warmup: int) -> None:
+    assert schedule(0, steps, warmup) == 1
+
+
+def test_the_learning_rate_falls_with_the_width_of_a_decoder() -> None:
+    module = built(width=32, optimizer={"learning_rate": 0.01, "warmup_steps": 4})
+    assert peak_learning_rates(module.config.optimizer, module.decoders) == {"relu1_1": 0.02, "relu2_1": 0.01}
+    optimizer = module.configure_optimizers()
+    module.set_learning_rates(optimizer)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.02 / 4, 0.01 / 4]
 
 
 def test_muon_orthogonalises_what_it_adds_to_a_convolution_and_scales_it_as_adamw_would() -> None:
     """An orthogonal a×b matrix times 0.2·√max(a, b) has entries of root mean square 0.2, as AdamW's steps have."""
     rate = 0.01
     module = built("relu2_1", width=32, optimizer={"algorithm": "muon", "learning_rate": rate, "warmup_steps": 0})
-    optimizer = module.configure_optimizers()["optimizer"]  # type: ignore[index]
+    optimizer = module.configure_optimizers()
+    module.set_learning_rates(optimizer)
     before = {name: value.detach().clone() for name, value in module.named_parameters()}
     module.training_step(images(), 0).backward()
     optimizer.step()
@@ -186,19 +196,45 @@ def test_muon_orthogonalises_what_it_adds_to_a_convolution_and_scales_it_as_adam
         assert float(step.abs().max()) == pytest.approx(1.9 * rate, rel=0.01)  # AdamW's first with Nesterov momentum
 
 
-@pytest.mark.parametrize("steps", [1, 2])
-def test_a_very_short_run_has_a_schedule(steps: int) -> None:
-    made = built(steps=steps, optimizer={"warmup_steps": 0}).configure_optimizers()
-    assert made["optimizer"].param_groups[0]["lr"] > 0  # type: ignore[index]
-
-
-def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights() -> None:
+def test_a_loss_that_is_not_finite_is_noticed_after_some_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     module = built()
-    for value in module.parameters():
-        value.grad = torch.zeros_like(value)
-    next(module.decoders["relu2_1"].parameters()).grad.fill_(torch.inf)
-    with pytest.raises(TrainingError, match=r"gradient of relu2_1 is no longer finite at step 1\b"):
-        module.configure_gradient_clipping(None)  # type: ignore[arg-type]
+    with torch.no_grad():
+        next(module.decoders["relu2_1"].parameters()).fill_(torch.inf)
+    monkeypatch.setattr(InversionModule, "global_step", CHECK_STEPS - 2)
+    module.training_step(images(), 0)
+    monkeypatch.setattr(InversionModule, "global_step", CHECK_STEPS - 1)
+    with pytest.raises(TrainingError, match=rf"^the loss of relu2_1 is no longer finite at step {CHECK_STEPS}\b"):
+        module.training_step(images(), 0)
+
+
+class CountReads(TorchDispatchMode):
+    """Counts how often a value is read from a tensor, for which the host waits for the device."""
+
+    reads = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.reads += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("adversarial", [0.0, 0.1])
+def test_a_training_step_reads_no_value_from_the_device(adversarial: float) -> None:
+    objective = "perceptual" if adversarial else "pixel"
+    module = built(objective=objective, loss={"adversarial": adversarial})
+    with CountReads() as mode:
+        torch.zeros(1).item()
+        assert mode.reads == 1
+        module.training_step(images(), 0).backward()
+        module.configure_gradient_clipping(None)
+    assert mode.reads == 1
+
+
+def test_weights_that_are_not_finite_are_not_validated() -> None:
+    module = built()
+    with torch.no_grad():
+        next(module.decoders["relu1_1"].parameters())[0, 0, 0, 0] = 1e5  # beyond half precision
+    with pytest.raises(TrainingError, match=r"^the weights of relu1_1 are no longer finite at step 0\b"):
+        module.on_validation_epoch_start()
 
 
 def test_weights_that_are_not_finite_replace_no_checkpoint() -> None:
@@ -206,9 +242,18 @@ def test_weights_that_are_not_finite_replace_no_checkpoint() -> None:
     checkpoint: dict[str, object] = {}
     module.on_save_checkpoint(checkpoint)
     assert TrainConfig.model_validate(checkpoint["config"]) == module.config
+    assert checkpoint["decoders"]["relu2_1"] == {"stages": [(8, 1)], "log_compress": False}
     with torch.no_grad():
         next(module.decoders["relu1_1"].parameters())[0, 0, 0, 0] = torch.nan
-    with pytest.raises(TrainingError, match=r"weights of relu1_1 "):
+    with pytest.raises(TrainingError, match=r"^the weights of relu1_1 are no longer finite "):
+        module.on_save_checkpoint({})
+
+
+def test_a_discriminator_that_is_not_finite_replaces_no_checkpoint() -> None:
+    module = built(objective="perceptual", loss={"adversarial": 1})
+    with torch.no_grad():
+        next(module.discriminators["relu2_1"].parameters())[0, 0, 0, 0] = torch.nan
+    with pytest.raises(TrainingError, match=r"^the weights of relu2_1 are no longer finite "):
         module.on_save_checkpoint({})
 
 
@@ -218,10 +263,11 @@ def test_validation_measures_8_bit_images_of_any_size() -> None:
     for height, width in ((33, 50), (32, 64), (7, 9)):
         x = (images(1, height, width) * 255).round() / 255
         with torch.no_grad():
+            module.on_validation_epoch_start()
             module.validation_step(x, 99)
             padding = (0, -width % 32, 0, -height % 32)
-            features = module.encoder(nn.functional.pad(x, padding, mode="replicate"))
-            for layer, decoder in module.decoders.items():
+            features = module.encoder(nn.functional.pad(x, padding, mode="replicate"), LAYERS)
+            for layer, decoder in module.candidates.items():
                 preds = decoder(features[layer])[0, :, :height, :width].clamp(0, 1)
                 rounded = (preds * 255).round().byte().numpy()
                 expected[layer].append(skimage_psnr((x[0] * 255).round().byte().numpy(), rounded))
@@ -233,17 +279,16 @@ def test_validation_measures_8_bit_images_of_any_size() -> None:
 def test_a_decoder_for_each_layer_of_the_configuration() -> None:
     module = built("relu3_2", "relu1_2")
     assert set(module.decoders) == {"relu1_2", "relu3_2"}
-    assert set(module.encoder(images())) == {"relu1_2", "relu3_2"}
 
 
 def test_a_discriminator_opposes_each_decoder_of_an_adversarial_loss() -> None:
     x, weight = images(), 0.5
-    module, without = built(loss={"adversarial": weight}), built()
+    module, without = built(objective="perceptual", loss={"adversarial": weight}), built()
     assert set(module.discriminators) == set(LAYERS)
     assert not without.discriminators
     assert all(same(module.decoders[layer], without.decoders[layer]) for layer in LAYERS)
 
-    features = module.encoder(x)
+    features = module.encoder(x, LAYERS)
     generator_loss = [
         -module.discriminators[layer](module.decoders[layer](features[layer])).sigmoid().log().mean()
         for layer in LAYERS
@@ -255,6 +300,6 @@ def test_a_discriminator_opposes_each_decoder_of_an_adversarial_loss() -> None:
     loss.backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in module.parameters())
 
-    optimizer = module.configure_optimizers()["optimizer"]  # type: ignore[index]
+    optimizer = module.configure_optimizers()
     trained = {id(value) for group in optimizer.param_groups for value in group["params"]}
     assert trained == {id(value) for value in module.parameters()}

@@ -1,0 +1,126 @@
+"""The decoders that training starts from: new ones with random weights, or published ones."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inverters.decoders.convolutional import ConvDecoder
+from inverters.decoders.published import (
+    CARD_FILE,
+    encoder_folder,
+    find_checkpoints,
+    folder_name,
+    load_decoder,
+    shipped_checkpoints,
+)
+from inverters.encoders.base import Encoder
+from inverters.encoders.names import list_layers
+from inverters.errors import CheckpointError, TrainingError
+from inverters.training.config import TrainConfig
+
+SHIPPED = "shipped"  # as `decoder.initial`
+
+
+def new_decoders(
+    config: TrainConfig, encoder: Encoder, arguments: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, ConvDecoder]:
+    """A decoder with random weights for each layer of the run.
+
+    Args:
+        config: of the run; its seed and the layer's name determine the weights.
+        encoder: whose layers are decoded.
+        arguments: by layer, the constructor arguments of decoders whose architecture is not that of `config`.
+    """
+    decoders = {}
+    for name in config.layers:
+        layer = encoder.layers[name]
+        sizes = {"stages": config.decoder.stages.get(layer.spatial_stride), "log_compress": config.decoder.log_compress}
+        with seeded(config.seed, name):
+            decoders[name] = ConvDecoder(layer, **((arguments or {}).get(name) or sizes))
+    return decoders
+
+
+@contextmanager
+def seeded(seed: int, layer: str) -> Iterator[None]:
+    """Draw random numbers from a generator of the layer's own, so that none depends on the layers beside it."""
+    digest = hashlib.sha256(f"{seed} {layer}".encode()).digest()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int.from_bytes(digest[:8]) >> 1)
+        yield
+
+
+def find_initial(config: TrainConfig, encoder: Encoder) -> dict[str, Path]:
+    """The folder of the published decoder that each layer starts from; none unless `decoder.initial` is set.
+
+    Of the decoders of a layer it is the one of the run's objective, else the one of objective pixel.
+
+    Raises:
+        CheckpointError: a layer has neither, or the folder in `decoder.initial` does not exist.
+    """
+    if config.decoder.initial is None:
+        return {}
+    shipped = config.decoder.initial == SHIPPED
+    root = shipped_checkpoints() if shipped else find_checkpoints(Path(config.decoder.initial))
+    root /= encoder_folder(encoder.name, config.encoder.weights)
+    found: dict[str, list[Path]] = {}
+    for layer in list_layers(encoder.name):
+        folders = [root / folder_name(layer, objective) for objective in (config.objective, "pixel")]
+        found[layer] = [folder for folder in folders if (folder / CARD_FILE).is_file()]
+    for layer in config.layers:
+        if not found[layer]:
+            available = ", ".join(other for other, folders in found.items() if folders) or "none"
+            raise CheckpointError(f"decoder.initial: no decoder of {layer} in {root}. Available: {available}")
+    return {layer: found[layer][0] for layer in config.layers}
+
+
+def load_initial(folder: Path, config: TrainConfig, encoder: Encoder) -> ConvDecoder:
+    """The decoder published in `folder`, to be trained on.
+
+    Raises:
+        CheckpointError: it is damaged, or belongs to another encoder or other weights.
+        TrainingError: it is of another architecture than the configuration asks for.
+    """
+    decoder = load_decoder(folder, encoder)
+    if not isinstance(decoder, ConvDecoder):
+        raise TrainingError(f"decoder.initial: {folder} holds a {type(decoder).__name__}, which cannot be trained on")
+    stride = decoder.layer.spatial_stride
+    asked = {"stages": config.decoder.stages.get(stride)}
+    if "log_compress" in config.decoder.model_fields_set:
+        asked["log_compress"] = config.decoder.log_compress  # type: ignore[assignment]
+    for key, value in asked.items():
+        if value is not None and value != decoder.arguments[key]:
+            raise TrainingError(
+                f"decoder.{key}{f'.{stride}' if key == 'stages' else ''} is {value}, but {folder} has "
+                f"{decoder.arguments[key]}: leave decoder.{key} out, since decoder.initial brings it along"
+            )
+    return decoder
+
+
+@torch.no_grad()
+def feature_statistics(
+    encoder: Encoder, layers: Iterable[str], batches: Iterable[Tensor]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The mean and standard deviation of each channel over all positions of all `batches`, C values each, by layer.
+
+    Computed per batch in float32, and over the batches in float64 on the CPU: Apple's MPS has no float64.
+    """
+    layers = list(layers)
+    moments: dict[str, list[Tensor]] = {layer: [] for layer in layers}  # count, means and variances, 3×C per batch
+    for images in batches:
+        for layer, features in encoder(images.to(encoder.device), layers).items():
+            variance, mean = torch.var_mean(features.float(), dim=(0, 2, 3), correction=0)
+            count = torch.full_like(mean, features[:, 0].numel())
+            moments[layer].append(torch.stack([count, mean, variance]).cpu().double())
+    statistics = {}
+    for layer, parts in moments.items():
+        counts, means, variances = torch.stack(parts, dim=1)
+        weights = counts / counts.sum(0)
+        mean = (weights * means).sum(0)
+        variance = (weights * (variances + (means - mean).square())).sum(0)
+        statistics[layer] = (mean.float(), variance.sqrt().float())
+    return statistics
