@@ -31,7 +31,8 @@ def depth_figure(
     columns = math.ceil(len(results.layers) / blocks)
     tile = min(WIDTH / (columns + 1), MAX_TILE)
     rows = len(results.methods)
-    height = (tile + 0.1) * rows + 0.3  # of a block; below each tile is its PSNR, above the first row are the titles
+    side = tile - 0.25 / (columns + 1) - 0.05  # of a picture: the names of the methods and the gaps take the rest
+    height = (side + 0.2) * rows + 0.3  # of a block: below each picture is its PSNR, above the first row are titles
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
     figure = Figure((tile * (columns + 1), height * blocks), DPI, layout=layout)
     psnr = {(record.layer, record.method): record.scores["psnr"] for record in results.records if record.image == image}

@@ -82,13 +82,13 @@ def speed_figure(results: Results) -> bytes:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     times = [found["seconds"].mean for by_method in results.summary.values() for found in by_method.values()]
-    panels[0].set_xlim(*_decades(min(times), max(times)))
+    panels[0].set_xlim(*_log_limits(min(times), max(times)))
     return as_png(_with_legend(figure, results.methods))
 
 
-def _decades(low: float, high: float) -> tuple[float, float]:
-    """The powers of ten around these numbers, at a distance from both."""
-    return 10.0 ** math.floor(math.log10(low / 1.3)), 10.0 ** math.ceil(math.log10(high * 1.3))
+def _log_limits(low: float, high: float) -> tuple[float, float]:
+    """The limits of a logarithmic axis: the powers of ten around the values, which get labels, and some distance."""
+    return min(10.0 ** math.floor(math.log10(low)), low / 1.5), max(10.0 ** math.ceil(math.log10(high)), high * 1.5)
 
 
 def _plot_by_layer(axes: Axes, results: Results, metric: str, room: int) -> None:
