@@ -10,8 +10,7 @@ import torch
 
 from inverters.data.images import load_image
 from inverters.devices import exact_float32, find_device
-from inverters.encoders.names import DEFAULT_ENCODER, default_weights, input_multiple
-from inverters.encoders.vgg_weight_names import weights_label
+from inverters.encoders.names import DEFAULT_ENCODER, default_weights, input_multiple, weights_label
 from inverters.errors import InverterError, unknown_name
 from inverters.evaluation import plots
 from inverters.evaluation.contexts import load_contexts
