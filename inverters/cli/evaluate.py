@@ -25,7 +25,7 @@ from inverters.cli.options import (
     Weights,
     layer_names,
 )
-from inverters.cli.printer import Printer
+from inverters.cli.printer import Printer, errors
 from inverters.cli.tables import decibels, method_table
 from inverters.encoders.names import DEFAULT_ENCODER
 from inverters.inversion.method_names import DEFAULT_METHODS, METHODS
@@ -70,9 +70,13 @@ def evaluate(
     The same command continues an evaluation that was interrupted.
     """
     names = layer_names(layers, encoder)
+    from datasets import disable_progress_bars
+
     from inverters.evaluation.evaluate import evaluate
 
     printer = Printer(json, quiet)
+    if quiet or not errors.is_terminal:
+        disable_progress_bars()
     with printer.progress_bar() as bar:
         task = bar.add_task("evaluating", total=None)
 

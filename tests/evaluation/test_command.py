@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Outcome
+from datasets import Dataset, enable_progress_bars
 from PIL import Image
 
 from inverters.inversion.method_names import DEFAULT_METHODS, METHODS
@@ -46,6 +47,14 @@ def test_quiet_prints_nothing(invert: Invert, command: list[str | Path]) -> None
     assert Path("evaluation/report.md").exists()
 
 
+def test_quiet_is_without_the_bars_of_datasets(invert: Invert, command: list[str | Path]) -> None:
+    images = [{"bytes": path.read_bytes(), "path": path.name} for path in sorted(Path("photographs").iterdir())]
+    Dataset.from_dict({"image": images}).to_parquet("photographs.parquet")
+    enable_progress_bars()
+    quiet = invert(*command, "--data", "photographs.parquet", "--quiet")
+    assert (quiet.status, quiet.out, quiet.err) == (0, "", "")
+
+
 def test_a_method_without_a_decoder_for_a_layer_is_a_dash(invert: Invert, command: list[str | Path]) -> None:
     result = invert(*command, "--methods", "decoder,perceptual,lbfgs", "--layer", "relu1_1,pool1", "--iterations", "1")
     rows = {cells[1].strip(): [cell.strip() for cell in cells[2:4]] for cells in rows_of(result.out)}
@@ -64,7 +73,7 @@ def rows_of(table: str) -> list[list[str]]:
         (["--layers", "relu9_9"], "error: unknown layer of vgg19 'relu9_9'"),
         (["--size", "50"], "error: size must be a positive multiple of 32, the encoder's largest stride, not 50"),
         (["--data", "nowhere.jpg"], "error: no such file or folder: nowhere.jpg"),
-        (["--methods", "perceptual"], "error: no decoder for vgg19 under "),
+        (["--methods", "perceptual"], "error: no perceptual decoder for vgg19 under "),
         (["--device", "abacus"], "error: no device 'abacus' on this machine"),
     ],
 )
