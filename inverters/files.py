@@ -2,7 +2,8 @@
 
 import os
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -26,22 +27,33 @@ def partial_file(path: Path) -> Path:
     return path.with_name(f".{uuid.uuid4().hex}.part")
 
 
-def atomic_write(path: Path, data: bytes | str) -> None:
-    """Write `data` to a temporary file beside `path`, then rename it.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, which is renamed to `path` once it has been written.
 
     Raises:
         OutputError: the file cannot be written.
     """
     partial = partial_file(path)
     try:
-        # Text may hold file names that are not UTF-8, as lone surrogates: they are escaped, as in JSON.
-        partial.write_bytes(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
+        yield partial
         partial.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """Write `data` to a temporary file beside `path`, then rename it.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with replacing(path) as partial:
+        # Text may hold file names that are not UTF-8, as lone surrogates: they are escaped, as in JSON.
+        partial.write_bytes(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
 
 
 def no_such_path(path: str | Path) -> str:

@@ -13,7 +13,7 @@ from inverters.data.images import to_pillow
 from inverters.encoders.names import find_layers
 from inverters.errors import OutputError
 from inverters.inversion.provenance import Provenance, reconstruction_name
-from inverters.inversion.saved import STRIP, ImageMetrics, MethodMetrics, find_conflict, save_results
+from inverters.inversion.saved import STRIP, ImageMetrics, MethodMetrics, find_results, save_results
 from inverters.inversion.strip import StripRow, comparison_strip
 from inverters.metrics import peak_signal_noise_ratio
 
@@ -74,8 +74,8 @@ class Inversion(Mapping[str, Tensor]):
             OutputError: such results are there, or the folder cannot be written.
         """
         folder = Path(folder)
-        conflict = None if overwrite else find_conflict(folder, self.source, [self.provenance])
-        if conflict:
+        _, conflict = find_results(folder, self.source, [self.provenance])
+        if conflict and not overwrite:
             raise OutputError(f"{folder} holds other results: {conflict}. Pass overwrite=True or another folder")
         save_inversions([self], folder, details)
 

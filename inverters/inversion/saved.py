@@ -87,16 +87,18 @@ def read_metrics(folder: Path) -> ImageMetrics | None:
         return None
 
 
-def find_conflict(folder: Path, image: str | None, provenances: Iterable[Provenance]) -> str | None:
-    """What distinguishes the results in `folder` from new ones; None where nothing does, or there are none."""
+def find_results(
+    folder: Path, image: str | None, provenances: Iterable[Provenance]
+) -> tuple[ImageMetrics | None, str | None]:
+    """The results in `folder`, if there are any, and what distinguishes them from new ones, if anything does."""
     if not (folder / METRICS).exists():
-        return None
+        return None, None
     if (saved := read_metrics(folder)) is None:
-        return f"{METRICS} is damaged or of an earlier version"
+        return None, f"{METRICS} is damaged or of an earlier version"
     changes = differences(saved.provenances, provenances)
     if not is_same_image(saved.image, image):
         changes.insert(0, f"image ({saved.image}, now {image})")
-    return ", ".join(changes) or None
+    return saved, ", ".join(changes) or None
 
 
 def is_same_image(first: str | None, second: str | None) -> bool:

@@ -2,13 +2,12 @@
 
 import csv
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from inverters.encoders.names import find_layers
-from inverters.errors import OutputError, UnknownNameError
-from inverters.files import partial_file
+from inverters.errors import UnknownNameError
+from inverters.files import replacing
 from inverters.inversion.provenance import Provenance
 from inverters.inversion.saved import ImageMetrics, read_metrics
 
@@ -25,9 +24,7 @@ def write_table(output_dir: Path, first: Iterable[str]) -> None:
     Raises:
         OutputError: the table cannot be written.
     """
-    path = output_dir / TABLE
-    partial = partial_file(path)
-    try:
+    with replacing(output_dir / TABLE) as partial:
         names = dict.fromkeys(first)
         names |= dict.fromkeys(sorted(entry.name for entry in output_dir.iterdir() if entry.is_dir()))
         layers = _in_order(_saved(output_dir, names))  # read twice, so that memory does not grow with the images
@@ -46,12 +43,6 @@ def write_table(output_dir: Path, first: Iterable[str]) -> None:
                             *(f"{method.psnr[layer]:.3f}" if layer in method.psnr else "" for layer in layers),
                         ]
                     )
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def _saved(output_dir: Path, names: Iterable[str]) -> Iterator[tuple[str, ImageMetrics]]:

@@ -9,7 +9,7 @@ from inverters.errors import OutputError
 from inverters.files import make_folder
 from inverters.inversion.inversion import Inversion, save_inversions
 from inverters.inversion.provenance import Provenance
-from inverters.inversion.saved import ImageMetrics, find_conflict, read_metrics
+from inverters.inversion.saved import ImageMetrics, find_results
 from inverters.prediction.inputs import Images
 from inverters.prediction.table import TABLE, write_table
 
@@ -98,12 +98,12 @@ class FolderWriter:
         return self.output_dir / self.images.name(index)
 
     def exists(self, index: int) -> Prediction | None:
-        folder, source = self.folder(index), self.images.source(index)
-        if conflict := find_conflict(folder, source, self.provenances):
+        folder = self.folder(index)
+        metrics, conflict = find_results(folder, self.images.source(index), self.provenances)
+        if conflict:
             if self.overwrite:
                 return None
             raise OutputError(f"{folder} holds other results: {conflict}. Use --overwrite or another --output-dir")
-        metrics = read_metrics(folder)
         return Prediction(metrics, folder, existing=True) if metrics and not metrics.interrupted else None
 
     def write(self, index: int, result: Sequence[Inversion] | Failure) -> Prediction | Failure:
