@@ -18,10 +18,14 @@ METRICS, STRIP = "metrics.json", "depth.png"
 
 @dataclass(frozen=True)
 class MethodMetrics:
-    """What one method made of an image: seconds that it took, and PSNR in dB by layer.
+    """Measurements of what one method made of an image.
 
-    `interrupted` says that Ctrl-C ended an optimisation before its last iteration; `notes` what else a reader should
-    know about the result.
+    Attributes:
+        provenance: how it was made.
+        seconds: duration.
+        psnr: in dB, by layer.
+        interrupted: Ctrl-C ended an optimisation before its last iteration.
+        notes: what a reader of the result should know.
     """
 
     provenance: Provenance
@@ -49,7 +53,13 @@ class MethodMetrics:
 
 @dataclass(frozen=True)
 class ImageMetrics:
-    """What some methods made of one image of `width`×`height` pixels; `image` is its path or another name, if any."""
+    """Measurements of what several methods made of one image.
+
+    Attributes:
+        image: its path or another name, if it has one.
+        width, height: in pixels, as it was inverted.
+        methods: by one method each.
+    """
 
     image: str | None
     width: int
@@ -107,16 +117,16 @@ def is_same_image(first: str | None, second: str | None) -> bool:
 
 
 def save_results(folder: Path, metrics: ImageMetrics, pictures: Mapping[str, bytes]) -> None:
-    """Write pictures by file name, and `metrics.json` last: where it is, everything is.
+    """Write pictures by file name, and `metrics.json` last, so that a folder with this file is complete.
 
-    Earlier results go first, `metrics.json` before its pictures.
+    Earlier results are removed first, `metrics.json` before its pictures.
 
     Raises:
         OutputError: the folder cannot be written.
     """
     make_folder(folder)
-    stale = _pictures(folder, metrics.provenances) - pictures.keys()
     try:
+        stale = _earlier_pictures(folder, metrics.provenances) - pictures.keys()
         for name in (METRICS, *sorted(stale)):
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
@@ -132,10 +142,11 @@ def save_results(folder: Path, metrics: ImageMetrics, pictures: Mapping[str, byt
         raise
 
 
-def _pictures(folder: Path, provenances: Iterable[Provenance]) -> set[str]:
-    """The reconstructions that `metrics.json` in `folder` tells of, or if it cannot be read, may tell of."""
-    if not (folder / METRICS).exists():
+def _earlier_pictures(folder: Path, provenances: Iterable[Provenance]) -> set[str]:
+    """The reconstructions in `folder` that belong to its `metrics.json`; if that cannot be read, those named so."""
+    present = {path.name for path in folder.iterdir()}
+    if METRICS not in present:
         return set()
-    if saved := read_metrics(folder):
-        return {f"{name}.png" for name in saved.names}
-    return {f"{layer}.png" for made in provenances for layer in list_layers(made.encoder)}
+    saved = read_metrics(folder)
+    layers = (layer for made in provenances for layer in list_layers(made.encoder))
+    return present & {f"{name}.png" for name in (saved.names if saved else layers)}
