@@ -1,4 +1,4 @@
-"""What `predict` and `optimize` show while they work, and what they print at the end."""
+"""The progress and the results that `predict` and `optimize` print."""
 
 import time
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ SECONDS = 30  # and after so much time where there are more
 
 @dataclass
 class Results:
-    """What became of the images.
+    """The results of a run.
 
     Attributes:
         summary: counts and means.
@@ -39,7 +39,7 @@ class Results:
     interrupted: bool = False
 
     def add_failures(self, problems: Mapping[str, str]) -> None:
-        """Count paths that lead to no image."""
+        """Count paths that are no images."""
         for source, reason in problems.items():
             self.summary.add(Failure(source, reason))
             self.documents.append({"image": source, "error": reason})

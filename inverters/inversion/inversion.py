@@ -1,4 +1,4 @@
-"""`Inversion`: what one method makes of an image's features at several layers."""
+"""`Inversion`: the reconstructions of one image from several layers by one method."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def compare(inversions: Sequence[Inversion], details: bool = False) -> Image.Ima
 
 
 def measure(inversions: Sequence[Inversion]) -> ImageMetrics:
-    """What `metrics.json` says of several inversions of one image."""
+    """The measurements of several inversions of one image, as `metrics.json` records them."""
     first = inversions[0]
     height, width = first.image.shape[-2:]
     methods = tuple(

@@ -25,7 +25,7 @@ from inverters.inversion.provenance import Provenance
 
 
 class Step(NamedTuple):
-    """A part of the work on an image that is done: tiles of all, or iterations at one layer with their objective."""
+    """Progress on one image: tiles, or iterations of the optimisation at one layer and its objective."""
 
     done: int
     total: int
@@ -56,13 +56,13 @@ class MethodRunner:
         """Invert `image`, 3×H×W in [0, 1], from every layer.
 
         Args:
-            image: shrunk to `provenance.size` already.
+            image: already shrunk to `provenance.size`.
             source: the name of the image.
             tile: see `Inverter.reconstruct`; optimisation takes images whole.
             progress: called after each tile or iteration.
 
         Raises:
-            InverterError: the image is too large for optimisation, or `tile` is no such number.
+            InverterError: the image is too large for optimisation, or `tile` does not fit the encoder.
         """
         started = time.perf_counter()
         if self.optimize:
@@ -110,12 +110,12 @@ def make_runner(
     layers: Iterable[str] | None = None,
     optimize: Optimize | None = None,
 ) -> MethodRunner:
-    """Make a runner, and the provenance of its inversions.
+    """Create a runner and the provenance of its inversions.
 
     Args:
         inverter, optimize: see `MethodRunner`.
         size: pixels to which the shorter side of the images was shrunk; None for the full size.
-        objective: what the inverter's decoders were trained for.
+        objective: the objective of the inverter's decoders.
         layers: those to invert; None takes all that have a decoder.
     """
     encoder, preset, init, seed = inverter.encoder, None, None, None
@@ -153,7 +153,7 @@ def load_runners(
     size: int | None = 512,
     iterations: int = 200,
 ) -> list[MethodRunner]:
-    """Load what each of `methods` needs at its layers; a method that can invert none of them has no runner.
+    """Load the encoder and decoders of each method. A method that can invert no layer has no runner.
 
     Args:
         methods: names from `METHODS`, in the order of the runners.
@@ -204,8 +204,8 @@ def invert(
         layers: a name, several of them, or `"all"` that have a decoder; None takes the last of these in each stage.
         size: pixels to which the shorter side of a larger image is shrunk; None keeps its size.
         encoder, weights, checkpoints, objective, device: what to load; see `load_inverter`.
-        inverter: what `load_inverter` returned, so that many images load it once; `encoder`, `weights`, `checkpoints`
-            and `device` are then ignored, and `objective` says what its decoders were trained for.
+        inverter: an inverter to use, so that it is loaded once for many images; `encoder`, `weights`, `checkpoints` and
+            `device` are then ignored, and `objective` is recorded as that of its decoders.
 
     Raises:
         ImageError: the image cannot be read, or is of another kind.
@@ -226,7 +226,7 @@ def invert(
 
 
 def _restricted(inverter: Inverter, layers: Sequence[str]) -> Inverter:
-    """The same inverter with decoders of these layers only."""
+    """The inverter with only the decoders of these layers."""
     for layer in layers:
         if layer not in inverter.decoders:
             raise unknown_name("layer of this inverter", layer, inverter.layers)

@@ -1,4 +1,4 @@
-"""What is kept of an image's inversions: `metrics.json`, and the folder that it describes."""
+"""The folder of an image's results: `metrics.json`, and replacing earlier results."""
 
 import json
 import math
@@ -82,13 +82,13 @@ class ImageMetrics:
         return [reconstruction_name(layer, made.provenance) for made in self.methods for layer in made.psnr]
 
     def as_json(self) -> dict[str, Any]:
-        """The content of `metrics.json`; methods by their label."""
+        """The content of `metrics.json`, with the methods by label."""
         methods = {method.provenance.label: method.as_json() for method in self.methods}
         return {"image": self.image, "width": self.width, "height": self.height, "methods": methods}
 
 
 def read_metrics(folder: Path) -> ImageMetrics | None:
-    """What `metrics.json` in `folder` says; None where it is missing, damaged, or of an earlier version."""
+    """Read `metrics.json` in `folder`; return None if it is missing, damaged, or of an earlier version."""
     try:
         values = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         methods = tuple(MethodMetrics.from_json(one) for one in values["methods"].values())
@@ -100,7 +100,7 @@ def read_metrics(folder: Path) -> ImageMetrics | None:
 def find_results(
     folder: Path, image: str | None, provenances: Iterable[Provenance]
 ) -> tuple[ImageMetrics | None, str | None]:
-    """The results in `folder`, if there are any, and what distinguishes them from new ones, if anything does."""
+    """The results in `folder` and how they differ from new ones; None if there are no results or differences."""
     if not (folder / METRICS).exists():
         return None, None
     if (saved := read_metrics(folder)) is None:
@@ -112,7 +112,7 @@ def find_results(
 
 
 def is_same_image(first: str | None, second: str | None) -> bool:
-    """Whether two names of images mean the same file, or are the same."""
+    """Whether two names of images are equal or paths of the same file."""
     return first == second or bool(first and second and Path(first).absolute() == Path(second).absolute())
 
 

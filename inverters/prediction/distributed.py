@@ -31,11 +31,11 @@ def predict_distributed(
         num_nodes: number of machines.
 
     Returns:
-        What became of the images; None on every process but the first.
+        Counts and mean PSNR over all processes; None except on the first process.
 
     Raises:
         InverterError: there are no such devices.
-        OutputError: results cannot be written. Whatever is wrong with one image is a line on stderr.
+        OutputError: results cannot be written. What is wrong with a single image is printed on stderr.
     """
     quieten()
     trainer = make_trainer(
@@ -65,7 +65,7 @@ def predict_distributed(
 
 
 def _gather(summary: Summary) -> list[Summary]:
-    """The summaries of all processes, as Python objects: not every device has float64."""
+    """The summaries of all processes, gathered as Python objects because not every device has float64."""
     if not torch.distributed.is_initialized():
         return [summary]
     summaries: list[Any] = [None] * torch.distributed.get_world_size()
@@ -113,7 +113,7 @@ class _ItemDataset(Dataset[tuple[int, Item | None]]):
 
 
 class _Predictor(pl.LightningModule):
-    """Passes images through a pipeline, and counts what becomes of them."""
+    """Passes images through a pipeline and counts the results."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         super().__init__()

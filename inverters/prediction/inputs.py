@@ -1,4 +1,4 @@
-"""Which images are inverted: each has an index, a name for its results, and a name that the user knows it by."""
+"""The images to invert: the `Images` protocol, and `ImageFiles`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,15 +16,15 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, index: int) -> str:
-        """The name of its results."""
+        """The name of its results, such as that of their folder."""
         ...
 
     def source(self, index: int) -> str:
-        """What the user knows it by, such as its path."""
+        """What users call it, such as its path."""
         ...
 
     def load(self, index: int) -> Tensor:
-        """The image, 3×H×W in [0, 1]; raises ImageError."""
+        """Read the image, 3×H×W in [0, 1]; raise ImageError if that fails."""
         ...
 
 
@@ -48,10 +48,10 @@ class ImageFiles:
 
 
 def folder_names(files: Sequence[Path]) -> list[str]:
-    """A folder name for each file: its stem; where that is taken, the first free one of `stem-2`, `stem-3`, …
+    """A folder name for each file: its stem or, if that is taken, the first free name of `stem-2`, `stem-3`, …
 
-    Names that differ only in case count as the same, as some file systems have it. `metrics.csv` and the folders `.`
-    and `..` are taken from the start.
+    Names that differ only in case count as equal, since they are on some file systems. `metrics.csv`, `.` and `..` are
+    never free.
     """
     taken = {TABLE, ".", ".."}
     numbers: dict[str, int] = {}

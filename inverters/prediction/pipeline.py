@@ -1,4 +1,4 @@
-"""Reading, inverting and writing images, as one process and several share it."""
+"""Reading, inverting and writing images: what predicting in one process and in several have in common."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +15,8 @@ from inverters.inversion.runner import MethodRunner, Step
 from inverters.prediction.inputs import Images
 from inverters.prediction.writers import Failure, Prediction, Writer
 
-WRITING = 4  # images that are encoded and written while the next one is inverted,
-WRITING_PIXELS = 4_000_000  # and their pixels, which bound the memory
+WRITING = 4  # at most so many images are encoded and written while the next one is inverted,
+WRITING_PIXELS = 4_000_000  # with at most so many pixels together, which bounds the memory
 
 Item = Tensor | Prediction | Failure  # an image, or why there is nothing to invert
 Progress = Callable[[int, Step], None]  # takes the index of the image, and what is done of it
@@ -24,9 +24,13 @@ Progress = Callable[[int, Step], None]  # takes the index of the image, and what
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads images by index, and shrinks the shorter side of larger ones to `size` pixels, if that is not None.
+    """Reads images by index.
 
-    With `skip_existing`, an image is not read if the results that `writer` finds were made in the same way.
+    Attributes:
+        images: the images.
+        writer: knows which results exist.
+        size: pixels to which the shorter side of larger images is shrunk; None for the full size.
+        skip_existing: whether images are skipped whose results exist.
     """
 
     images: Images
@@ -35,7 +39,7 @@ class Reader:
     skip_existing: bool = False
 
     def read(self, index: int) -> Item:
-        """The image 3×H×W, its existing results, or what is wrong."""
+        """Return the image, 3×H×W, or its existing results, or what is wrong with it."""
         source = self.images.source(index)
         try:
             existing = self.writer.exists(index)
@@ -51,13 +55,13 @@ class Reader:
 
 
 class Pipeline:
-    """Inverts images one after the other, while those before are written.
+    """Inverts images one after the other; the results of earlier ones are written meanwhile.
 
     Args:
-        reader: where the images are from.
-        runners: the methods.
+        reader: reads the images.
+        runners: the methods, all of which run on each image.
         tile: see `Inverter.reconstruct`.
-        keep_interrupted: whether an optimisation that Ctrl-C ends is written as it stands, not given up.
+        keep_interrupted: whether the best image so far is written when Ctrl-C ends an optimisation.
         progress: called after each tile or iteration.
     """
 
@@ -76,7 +80,7 @@ class Pipeline:
         self.pending: deque[tuple[Future[Prediction | Failure], int]] = deque()  # what is being written, and its pixels
 
     def process(self, index: int, item: Item) -> Iterator[Prediction | Failure]:
-        """Invert image `index`, as it was read, and have the result written; yields what has been written meanwhile."""
+        """Invert `item`, read as image `index`, and start to write the result; yield the results written meanwhile."""
         if isinstance(item, Prediction):
             yield from self._add(partial(_identity, item), 0)
             return
@@ -85,12 +89,12 @@ class Pipeline:
         yield from self._add(partial(self.reader.writer.write, index, result), pixels)
 
     def drain(self) -> Iterator[Prediction | Failure]:
-        """Yield the rest, as it is written."""
+        """Yield the remaining results once they are written."""
         while self.pending:
             yield self.pending.popleft()[0].result()
 
     def close(self) -> None:
-        """Wait until nothing is being written, and remove what will stay incomplete."""
+        """Wait for results that are being written, and remove incomplete files."""
         self.threads.shutdown()
         self.reader.writer.abandon()
 
@@ -128,7 +132,7 @@ def _identity(prediction: Prediction) -> Prediction:
 
 
 def _require_out_of_memory(error: Exception) -> None:
-    """Raise `error` again unless it says that memory is exhausted: torch has a class for that on GPUs only."""
+    """Raise `error` again unless memory is exhausted, which torch reports by a class of its own on GPUs only."""
     words = str(error).lower()
     if not (isinstance(error, MemoryError) or "out of memory" in words or "allocate memory" in words):
         raise error

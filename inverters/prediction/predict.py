@@ -9,13 +9,13 @@ from inverters.prediction.writers import Failure, Prediction
 
 
 def predict(pipeline: Pipeline) -> Iterator[Prediction | Failure]:
-    """Invert every image of the pipeline, and yield what becomes of each, in their order.
+    """Invert every image of the pipeline, and yield the result of each, in order.
 
-    While one image is inverted, the next is read and those before are written; the memory does not grow with the number
-    of images. If the iteration is given up, what has been written is kept and complete.
+    While one image is inverted, the next is read and earlier ones are written; memory does not grow with the number of
+    images. If the iteration ends early, the results written so far are complete.
 
     Raises:
-        OutputError: results cannot be written. Whatever is wrong with one image is a `Failure`.
+        OutputError: results cannot be written. What is wrong with a single image is yielded as a `Failure`.
         KeyboardInterrupt: Ctrl-C.
     """
     try:
@@ -28,7 +28,7 @@ def predict(pipeline: Pipeline) -> Iterator[Prediction | Failure]:
 
 
 def _read_ahead(reader: Reader) -> Iterator[tuple[int, Item]]:
-    """Every image, as it was read while the one before was in use."""
+    """Yield every image; the next one is read in a thread."""
     with ThreadPoolExecutor(1) as thread:
         pending = deque([thread.submit(reader.read, 0)] if len(reader.images) else [])
         for index in range(len(reader.images)):

@@ -1,4 +1,4 @@
-"""What becomes of the images, and where their results go: `FolderWriter` keeps a folder for each."""
+"""Where results go: the `Writer` protocol, and `FolderWriter`, which writes a folder for each image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +16,12 @@ from inverters.prediction.table import TABLE, write_table
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was measured of one image, and the folder of its results, if it has one.
+    """The results of one image.
 
-    `existing` says that the results were there before; what they measure is then not always known.
+    Attributes:
+        metrics: its measurements; None for existing results whose measurements are not read.
+        folder: where they are, if the image has a folder of its own.
+        existing: whether they existed before.
     """
 
     metrics: ImageMetrics | None
@@ -35,20 +38,24 @@ class Failure:
 
 
 class Writer(Protocol):
-    """Where results go. Images are written from several threads."""
+    """Writes the results of images. `write` is called from several threads.
 
-    chunk: int  # so many consecutive images are written by one process
+    Attributes:
+        chunk: number of consecutive images that one process must write.
+    """
+
+    chunk: int
 
     def exists(self, index: int) -> Prediction | None:
-        """What is there of image `index`, made in the same way.
+        """The existing results of image `index`, if they are complete and made with the same settings.
 
         Raises:
-            OutputError: what is there was made in another way, and may not be overwritten.
+            OutputError: they are of another image or made with other settings, and must not be overwritten.
         """
         ...
 
     def write(self, index: int, result: Sequence[Inversion] | Failure) -> Prediction | Failure:
-        """Write the inversions of image `index`, or take note that there are none.
+        """Write the inversions of image `index`, or note that it failed.
 
         Raises:
             OutputError: they cannot be written.
@@ -56,23 +63,23 @@ class Writer(Protocol):
         ...
 
     def abandon(self) -> None:
-        """Remove what is incomplete."""
+        """Remove files that this process has begun but not finished."""
         ...
 
     def close(self) -> None:
-        """Complete the results, once all processes have written theirs; only one of them calls it."""
+        """Finish the results. One process calls it, after all have written theirs."""
         ...
 
 
 class FolderWriter:
-    """Writes a folder for each image, and over several images the table `metrics.csv`.
+    """Writes a folder for each image, and a table of several images, `metrics.csv`.
 
     Args:
-        images: whose results are written.
-        provenances: how they are made, one for each method.
+        images: the images whose results are written.
+        provenances: how the results are made, one for each method.
         output_dir: gets a folder for each image; created if it does not exist.
         details: see `depth_strip`.
-        overwrite: whether to replace results that were made in another way, or of another image.
+        overwrite: whether to replace results of another image, or made with other settings.
 
     Raises:
         OutputError: `output_dir` cannot be created.
