@@ -1,12 +1,13 @@
 """`invert predict`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from inverters.cli.image_arguments import find_files
 from inverters.cli.options import (
     DEVICES,
     HOW,
@@ -31,9 +32,8 @@ from inverters.cli.options import (
 from inverters.cli.printer import Printer, errors
 from inverters.decoders.names import OBJECTIVES
 from inverters.encoders.names import DEFAULT_ENCODER, input_multiple
-from inverters.errors import ImageError, InverterError, unknown_name
+from inverters.errors import InverterError, unknown_name
 from inverters.inversion.method_names import DECODER_METHODS, REFINED, decoder_objective
-from inverters.inversion.saved import METRICS
 
 if TYPE_CHECKING:
     from inverters.inversion.provenance import Provenance
@@ -142,9 +142,9 @@ def predict(
         raise InverterError(f"--device {device} is one device: with --devices use one of {', '.join(ACCELERATORS)}")
 
     printer = Printer(json, quiet)
-    files, problems = _find_files(paths or [], output_dir)
-    for problem in problems.values():
-        printer.error(problem)
+    files, problems = find_files(paths or [], output_dir)
+    if not distributed or not files:
+        _print_problems(problems, printer)
     if paths and not files:
         raise typer.Exit(1)
     images = _open_images(files, data, split, image_column, errors.is_terminal and not quiet)
@@ -155,8 +155,8 @@ def predict(
     from inverters.prediction.pipeline import Pipeline, Reader
 
     selection = select_methods(names, chosen, encoder, weights, checkpoints)
-    for method, some in missing_decoders(names, selection).items():
-        printer.note(f"{method} has no decoder for {', '.join(some)}: left out there")
+    if not distributed:
+        _print_missing(missing_decoders(names, selection), printer)
     place, shorter_side = "cpu" if distributed else device, pixels(size)
     runners = load_runners(names, selection, encoder, weights, checkpoints, place, shorter_side, steps)
     provenances = [runner.provenance for runner in runners]
@@ -165,9 +165,13 @@ def predict(
     if distributed:
         from inverters.prediction.distributed import predict_distributed
 
-        summary = predict_distributed(pipeline, accelerator=ACCELERATORS[device], devices=devices, num_nodes=num_nodes)
+        summary = predict_distributed(
+            pipeline, accelerator=ACCELERATORS[device], devices=devices, num_nodes=num_nodes, quiet=quiet
+        )
         if summary is None:  # another process prints for all
             return
+        _print_problems(problems, printer)
+        _print_missing(missing_decoders(names, selection), printer)
         results = Results(summary)
     else:
         results = run(pipeline, printer)
@@ -198,32 +202,14 @@ def _methods(methods: str | None, iterations: int | None, objective: str, refine
     return names, iterations or DEFAULT_ITERATIONS
 
 
-def _find_files(paths: Sequence[str], output_dir: Path) -> tuple[list[Path], dict[str, str]]:
-    """Each file once, in the order in which they are named, and what is wrong with some of `paths`.
+def _print_problems(problems: Mapping[str, str], printer: Printer) -> None:
+    for problem in problems.values():
+        printer.error(problem)
 
-    Earlier results that lie in a named folder are left out.
-    """
-    from inverters.data.paths import find_images, require_image_paths
 
-    files: dict[Path, Path] = {}
-    problems: dict[str, str] = {}
-    for path in paths:
-        try:
-            require_image_paths([path])
-            found = find_images(Path(path))
-        except ImageError as error:
-            problems[path] = str(error)
-            continue
-        if found == [Path(path)]:
-            files.setdefault(Path(path).absolute(), Path(path))
-            continue
-        for file in found:
-            if output_dir.absolute() not in file.absolute().parents:
-                files.setdefault(file.absolute(), file)
-            elif not (file.parent / METRICS).exists():
-                problems[path] = f"{file} lies in the output folder ({output_dir}): name another --output-dir"
-                break
-    return list(files.values()), problems
+def _print_missing(missing: Mapping[str, Sequence[str]], printer: Printer) -> None:
+    for method, layers in missing.items():
+        printer.note(f"{method} has no decoder for {', '.join(layers)}: left out there")
 
 
 def _open_images(files: Sequence[Path], data: str | None, split: str, column: str, progress: bool) -> "Images":

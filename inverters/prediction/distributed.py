@@ -20,7 +20,7 @@ NO_IMAGE = -1  # placeholder index for ranks without images: Lightning wants a b
 
 
 def predict_distributed(
-    pipeline: Pipeline, *, accelerator: str = "auto", devices: int = 1, num_nodes: int = 1
+    pipeline: Pipeline, *, accelerator: str = "auto", devices: int = 1, num_nodes: int = 1, quiet: bool = False
 ) -> Summary | None:
     """Invert every image of the pipeline, each on one of the devices.
 
@@ -29,6 +29,7 @@ def predict_distributed(
         accelerator: auto, cpu, gpu or mps.
         devices: number of devices on each node, with a process each.
         num_nodes: number of machines.
+        quiet: show no progress.
 
     Returns:
         Counts and mean PSNR over all processes; None except on the first process.
@@ -37,11 +38,12 @@ def predict_distributed(
         InverterError: there are no such devices.
         OutputError: results cannot be written. What is wrong with a single image is printed on stderr.
     """
-    quieten()
+    quieten(quiet)
     trainer = make_trainer(
         accelerator,
         devices,
         num_nodes=num_nodes,
+        quiet=quiet,
         strategy="ddp" if devices * num_nodes > 1 else "auto",
         logger=False,
         enable_checkpointing=False,

@@ -38,7 +38,9 @@ def folder(tmp_path: Path) -> Path:
 def test_two_processes_write_every_image_once(invert: Run, options: list[str], folder: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     assert invert("predict", folder, *options, "--output-dir", one).status == 1
-    command = [sys.executable, "-m", "inverters", "predict", folder, *options, "--output-dir", two, "--devices", "2"]
+    missing = tmp_path / "missing.png"
+    paths = [folder, missing]
+    command = [sys.executable, "-m", "inverters", "predict", *paths, *options, "--output-dir", two, "--devices", "2"]
 
     def run() -> subprocess.CompletedProcess[str]:
         without_srun = {**os.environ, "PATH": ""}  # where there is one, Lightning hints at it
@@ -47,8 +49,12 @@ def test_two_processes_write_every_image_once(invert: Run, options: list[str], f
 
     done = run()
     assert done.returncode == 1
-    assert done.stderr == f"error: cannot read {folder}/2a.png: not an image of a known format\n"
-    assert done.stdout.splitlines()[-1] == f"inverted 5 images, 0 existed, 1 failed; wrote {two}"
+    problems = [
+        f"error: cannot read {folder}/2a.png: not an image of a known format",
+        f"error: no such file or folder: {missing}",
+    ]
+    assert done.stderr.splitlines() == problems
+    assert done.stdout.splitlines()[-1] == f"inverted 5 images, 0 existed, 2 failed; wrote {two}"
     assert table(two) == table(one)
     written = {path.relative_to(one) for path in one.rglob("*.png")}
     assert len(written) == 5 * 3
@@ -58,11 +64,16 @@ def test_two_processes_write_every_image_once(invert: Run, options: list[str], f
     (two / "3" / "metrics.json").unlink()  # as an interruption leaves it: that is written last
     before = changes(two)
     done = run()
-    assert done.stdout.splitlines()[-1] == f"inverted 1 images, 4 existed, 1 failed; wrote {two}"
+    assert done.stdout.splitlines()[-1] == f"inverted 1 images, 4 existed, 2 failed; wrote {two}"
     after = changes(two)
     again = {str(file.relative_to(two)) for file in (two / "3").iterdir()} | {"metrics.csv"}
     assert {file for file in after if after[file] != before.get(file)} == again
     assert table(two) == table(one)
+
+    command.append("--quiet")
+    done = run()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == problems
 
 
 def test_existing_results_are_skipped(invert: Run, options: list[str], folder: Path, tmp_path: Path) -> None:
