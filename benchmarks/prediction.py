@@ -58,7 +58,7 @@ def main() -> None:
             many.mkdir()
             for number in range(count):
                 (many / f"{number}.png").symlink_to(photograph)
-            took, memory = run(*PREDICT, str(many), *output, "--size", "64")
+            took, memory = run(*PREDICT, str(many), "--output-dir", str(Path(folder) / f"out-{count}"), "--size", "64")
             rows.append({"images, 64×64": count, "s": took, "peak GB": memory})
         record("many", rows)
 
