@@ -1,0 +1,136 @@
+"""`CorrectedDecoder`: a decoder whose output is encoded again and corrected by the error of its features."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inverters.decoders.base import Decoder, Encode
+from inverters.decoders.convolutional import LogCompression, ResidualBlock
+from inverters.errors import InverterError
+
+ERROR_SCALE = 4.0  # standardised feature errors are small: brings them to the scale of the features
+
+
+class CorrectedDecoder(Decoder):
+    """A base decoder D, then learned corrections with the encoder φ in the loop.
+
+    From features f it computes y₀ = D(f) and yₖ₊₁ = yₖ + Cₖ(f − φ(yₖ); f, y₀): learned gradient descent (Adler & Öktem
+    2017), with a network in place of the gradient. Deviation: a correction is *linear* in the feature error. Its
+    convolutions are multiplied by gates, which see f and y₀. So it acts as a local inverse of the encoder: errors shrink
+    by a factor from correction to correction, and without an error nothing changes.
+
+    Args:
+        base: D.
+        corrections: their number.
+        width: channels of the corrections.
+        depth: gated convolutions of each correction, at the layer's stride.
+        context: (width, residual blocks) of the network that the gates see.
+
+    Attributes:
+        active: number of corrections that `forward` applies, `corrections` unless lowered.
+    """
+
+    def __init__(
+        self, base: Decoder, corrections: int, width: int = 32, depth: int = 2, context: tuple[int, int] = (32, 1)
+    ) -> None:
+        super().__init__(base.layer)
+        if corrections < 1:
+            raise InverterError(f"corrections must be at least 1, not {corrections}")
+        self.base = base
+        self.mean.copy_(base.mean)
+        self.std.copy_(base.std)
+        self.active = corrections
+        self.depth, self.context_blocks = depth, context[1]
+        self.arguments: dict[str, Any] = {
+            "corrections": corrections,
+            "width": width,
+            "depth": depth,
+            "context": list(context),
+        }
+        channels, stride = base.layer.channels, base.layer.spatial_stride
+        self.compress = LogCompression()
+        self.context = nn.Sequential(
+            nn.Conv2d(channels + 3 * stride**2, context[0], kernel_size=3, padding=1),
+            *(ResidualBlock(context[0]) for _ in range(context[1])),
+            nn.ReLU(),
+        )
+        self.corrections = nn.ModuleList(
+            GatedCorrection(channels, width, depth, context[0], stride) for _ in range(corrections)
+        )
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        super().set_statistics(mean, std)
+        self.base.set_statistics(mean, std)
+
+    @property
+    def halo(self) -> int:
+        if not self.active:
+            return self.base.halo
+        stride, of_layer = self.layer.spatial_stride, self.layer.halo
+        if of_layer is None:
+            raise InverterError(f"{self.layer.name} depends on the whole image: its corrections have no halo")
+        of_context = (1 + 2 * self.context_blocks) * stride
+        halo = self.base.halo
+        for _ in range(self.active):
+            # A correction sees errors `depth` + 1 steps away; these see pixels of the image before.
+            halo = max((self.depth + 1) * stride + of_layer + halo, of_context + self.base.halo + stride)
+        return halo
+
+    def forward(self, features: Tensor, encode: Encode | None = None) -> Tensor:
+        return self.steps(features, encode)[-1]
+
+    def steps(self, features: Tensor, encode: Encode | None) -> list[Tensor]:
+        """The images of the base, and after each active correction, N×3×H×W each.
+
+        Each is computed from the one before without its gradient, so none runs through the encoder, and each
+        correction is trained by its own loss.
+
+        Raises:
+            InverterError: there are corrections, but no `encode`.
+        """
+        images: Tensor = self.base(features, encode)
+        steps = [images]
+        if not self.active:
+            return steps
+        if encode is None:
+            raise InverterError("a decoder with corrections needs the encoder: pass `encode`")
+        standardized = self.compress((features - self.mean) / self.std)
+        # Images at the layer's stride, pixels as channels, in the range of the standardised features.
+        unshuffled = F.pixel_unshuffle(images.detach() * 4 - 2, self.layer.spatial_stride)
+        context = self.context(torch.cat([standardized, unshuffled], dim=1))
+        for correction in self.corrections[: self.active]:
+            before = steps[-1].detach()
+            with torch.no_grad():
+                error = (features - encode(before)) / self.std * ERROR_SCALE
+            steps.append(before + correction(error, context))
+        return steps
+
+
+class GatedCorrection(nn.Module):
+    """Feature errors, N×C×h×w, to a change of the pixels; linear in the errors, with gates that see a context."""
+
+    def __init__(self, channels: int, width: int, depth: int, context: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False) for _ in range(depth - 1)
+        )
+        self.gates = nn.Conv2d(context, width * depth, kernel_size=1)
+        self.last = nn.Conv2d(width, 3 * stride**2, kernel_size=3, padding=1, bias=False)
+        self.shuffle = nn.PixelShuffle(stride)
+        with torch.no_grad():  # starts as a small step with half-open, nearly constant gates
+            self.gates.weight.mul_(0.5)
+            nn.init.ones_(self.gates.bias)  # type: ignore[arg-type]
+            self.last.weight.mul_(0.1)
+            for convolution in self.convolutions:
+                convolution.weight.mul_(0.3)
+
+    def forward(self, errors: Tensor, context: Tensor) -> Tensor:
+        first, *others = self.gates(context).chunk(1 + len(self.convolutions), dim=1)
+        x = self.first(errors) * first
+        for convolution, gates in zip(self.convolutions, others, strict=True):
+            x = x + convolution(x) * gates
+        pixels: Tensor = self.shuffle(self.last(x))
+        return pixels
