@@ -1,7 +1,7 @@
 """`Decoder`: the interface of the decoders, and what they are built from."""
 
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,11 @@ class Decoder(nn.Module):
 
     Attributes:
         layer: the layer whose features it decodes.
+        architecture: what cards call the class.
         arguments: the arguments of the constructor without the layer, as JSON stores them.
     """
+
+    architecture: ClassVar[str]
 
     mean: Tensor
     std: Tensor

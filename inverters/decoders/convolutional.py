@@ -36,6 +36,8 @@ class ConvDecoder(Decoder):
         InverterError: the stride cannot be halved for every stage.
     """
 
+    architecture = "conv"
+
     def __init__(self, layer: Layer, stages: Stages | None = None, log_compress: bool = False) -> None:
         super().__init__(layer)
         self.stages = [(width, blocks) for width, blocks in stages or DEFAULT_STAGES[layer.spatial_stride]]

@@ -1,6 +1,6 @@
 """`CorrectedDecoder`: a decoder whose output is encoded again and corrected by the error of its features."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,8 @@ class CorrectedDecoder(Decoder):
 
     From features f it computes y₀ = D(f) and yₖ₊₁ = yₖ + Cₖ(f − φ(yₖ); f, y₀): learned gradient descent (Adler & Öktem
     2017), with a network in place of the gradient. Deviation: a correction is *linear* in the feature error. Its
-    convolutions are multiplied by gates, which see f and y₀. So it acts as a local inverse of the encoder: errors shrink
-    by a factor from correction to correction, and without an error nothing changes.
+    convolutions are multiplied by gates, which see f and y₀. So it acts as a local inverse of the encoder: errors
+    shrink by a factor from correction to correction, and without an error nothing changes.
 
     Args:
         base: D.
@@ -32,8 +32,10 @@ class CorrectedDecoder(Decoder):
         active: number of corrections that `forward` applies, `corrections` unless lowered.
     """
 
+    architecture = "corrected"
+
     def __init__(
-        self, base: Decoder, corrections: int, width: int = 32, depth: int = 2, context: tuple[int, int] = (32, 1)
+        self, base: Decoder, corrections: int, width: int = 32, depth: int = 2, context: Sequence[int] = (32, 1)
     ) -> None:
         super().__init__(base.layer)
         if corrections < 1:
@@ -43,7 +45,8 @@ class CorrectedDecoder(Decoder):
         self.std.copy_(base.std)
         self.active = corrections
         self.depth, self.context_blocks = depth, context[1]
-        self.arguments: dict[str, Any] = {
+        self.arguments = {
+            "base": {"architecture": base.architecture, "decoder": base.arguments},
             "corrections": corrections,
             "width": width,
             "depth": depth,
@@ -125,7 +128,7 @@ class GatedCorrection(nn.Module):
             nn.init.ones_(self.gates.bias)  # type: ignore[arg-type]
             self.last.weight.mul_(0.1)
             for convolution in self.convolutions:
-                convolution.weight.mul_(0.3)
+                convolution.weight.mul_(0.3)  # type: ignore[operator]
 
     def forward(self, errors: Tensor, context: Tensor) -> Tensor:
         first, *others = self.gates(context).chunk(1 + len(self.convolutions), dim=1)

@@ -31,6 +31,8 @@ class LinearDecoder(Decoder):
         InverterError: the kernel size is even.
     """
 
+    architecture = "linear"
+
     def __init__(self, layer: Layer, kernel_size: int = 3) -> None:
         super().__init__(layer)
         if kernel_size % 2 == 0:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save
 
 from inverters.decoders.base import Decoder
 from inverters.decoders.convolutional import ConvDecoder
+from inverters.decoders.corrected import CorrectedDecoder
 from inverters.decoders.linear import LinearDecoder
 from inverters.decoders.names import OBJECTIVES
 from inverters.encoders.base import Encoder
@@ -24,7 +26,7 @@ SCHEMA_VERSION = 2
 MODEL_FILE, CARD_FILE = "model.safetensors", "config.json"
 CHECKPOINTS_VARIABLE = "INVERTERS_CHECKPOINTS"
 PACKAGE = Path(__file__).parents[1]
-ARCHITECTURES: dict[str, type[Decoder]] = {"conv": ConvDecoder, "linear": LinearDecoder}
+ARCHITECTURES = ("conv", "linear", "corrected")
 DecoderT = TypeVar("DecoderT", bound=Decoder)
 
 
@@ -75,16 +77,35 @@ def build_decoder(card: DecoderCard, layer: Layer) -> Decoder:
     Raises:
         CheckpointError: there is no such architecture, or it does not take these arguments.
     """
-    if card.architecture not in ARCHITECTURES:
-        raise CheckpointError(
-            f"unknown architecture {card.architecture!r}: upgrade inverters, which knows {', '.join(ARCHITECTURES)}"
-        )
     try:
-        return ARCHITECTURES[card.architecture](layer, **card.decoder)
+        return _build(card.architecture, layer, card.decoder)
+    except CheckpointError:
+        raise
     except (TypeError, ValueError, RuntimeError, KeyError, InverterError) as error:
         raise CheckpointError(
             f"the arguments {card.decoder} do not fit a {card.architecture} decoder of {layer.name}: {error}"
         ) from None
+
+
+def _build(architecture: str, layer: Layer, arguments: Mapping[str, Any]) -> Decoder:
+    match architecture:
+        case "conv":
+            return ConvDecoder(layer, **arguments)
+        case "linear":
+            return LinearDecoder(layer, **arguments)
+        case "corrected":
+            others = {key: value for key, value in arguments.items() if key != "base"}
+            return CorrectedDecoder(_build(layer=layer, **_base(arguments["base"])), **others)
+    raise CheckpointError(
+        f"unknown architecture {architecture!r}: upgrade inverters, which knows {', '.join(ARCHITECTURES)}"
+    )
+
+
+def _base(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `_build` for the base of a corrected decoder, which has no base of its own."""
+    if description["architecture"] == CorrectedDecoder.architecture:
+        raise ValueError("the base has corrections itself")
+    return {"architecture": description["architecture"], "arguments": description["decoder"]}
 
 
 def folder_name(layer: str, objective: str) -> str:

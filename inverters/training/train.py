@@ -185,7 +185,7 @@ def _card(config: TrainConfig, encoder: Encoder, made: TrainedDecoder) -> Decode
         fingerprint=encoder.fingerprint(layer),
         layer=layer,
         objective=config.objective,
-        architecture="linear" if linear else "conv",
+        architecture=made.decoder.architecture,
         decoder=made.decoder.arguments,
         initial=None if linear else config.decoder.initial,
         loss={"ridge": config.linear.ridge} if linear else config.loss.model_dump(),

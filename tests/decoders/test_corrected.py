@@ -1,6 +1,7 @@
 """Learned corrections: what they leave alone, what they improve, how far they see."""
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 from inverters.decoders.base import Encode
 from inverters.decoders.convolutional import ConvDecoder
 from inverters.decoders.corrected import CorrectedDecoder
+from inverters.decoders.published import DecoderCard, load_decoder, publish_decoder
 from inverters.encoders.vgg import VGGEncoder
-from inverters.errors import InverterError
+from inverters.errors import CheckpointError, InverterError
 from inverters.inversion.inverter import Inverter
 
 
@@ -114,3 +116,40 @@ def test_no_pixel_depends_on_features_beyond_the_halo(layer: str) -> None:
     first, last = middle * stride, (middle + 1) * stride - 1
     assert 0 < first - int(rows.min()) <= decoder.halo
     assert 0 < int(rows.max()) - last <= decoder.halo
+
+
+def card(decoder: CorrectedDecoder, encoder: VGGEncoder) -> DecoderCard:
+    layer = decoder.layer.name
+    return DecoderCard(
+        encoder=encoder.name,
+        weights=encoder.weights,
+        fingerprint=encoder.fingerprint(layer),
+        layer=layer,
+        architecture=decoder.architecture,
+        decoder=decoder.arguments,
+        loss={"pixel": 1.0},
+        data={},
+        steps=0,
+        seed=0,
+        versions={},
+        metrics={},
+    )
+
+
+def test_it_is_published_with_its_base(tmp_path: Path) -> None:
+    decoder, encoded, encoder = corrected("relu2_1")
+    folder = publish_decoder(decoder, card(decoder, encoder), tmp_path)
+    loaded = load_decoder(folder, encoder)
+    assert isinstance(loaded, CorrectedDecoder)
+    assert loaded.arguments == decoder.arguments
+    features = encoded(images())
+    assert torch.allclose(loaded(features, encoded), decoder(features, encoded), atol=1e-3)  # half precision
+
+
+def test_corrections_of_corrections_are_refused(tmp_path: Path) -> None:
+    decoder, _, encoder = corrected("relu2_1")
+    nested = {"base": {"architecture": "corrected", "decoder": decoder.arguments}, "corrections": 1}
+    made = card(decoder, encoder).model_copy(update={"decoder": nested})
+    folder = publish_decoder(decoder, made, tmp_path)
+    with pytest.raises(CheckpointError, match="the base has corrections itself"):
+        load_decoder(folder, encoder)
