@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -26,7 +26,6 @@ SCHEMA_VERSION = 2
 MODEL_FILE, CARD_FILE = "model.safetensors", "config.json"
 CHECKPOINTS_VARIABLE = "INVERTERS_CHECKPOINTS"
 PACKAGE = Path(__file__).parents[1]
-ARCHITECTURES = ("conv", "linear", "corrected")
 DecoderT = TypeVar("DecoderT", bound=Decoder)
 
 
@@ -77,35 +76,30 @@ def build_decoder(card: DecoderCard, layer: Layer) -> Decoder:
     Raises:
         CheckpointError: there is no such architecture, or it does not take these arguments.
     """
+    if card.architecture not in ARCHITECTURES:
+        raise CheckpointError(
+            f"unknown architecture {card.architecture!r}: upgrade inverters, which knows {', '.join(ARCHITECTURES)}"
+        )
     try:
-        return _build(card.architecture, layer, card.decoder)
-    except CheckpointError:
-        raise
+        return ARCHITECTURES[card.architecture](layer, **card.decoder)
     except (TypeError, ValueError, RuntimeError, KeyError, InverterError) as error:
         raise CheckpointError(
             f"the arguments {card.decoder} do not fit a {card.architecture} decoder of {layer.name}: {error}"
         ) from None
 
 
-def _build(architecture: str, layer: Layer, arguments: Mapping[str, Any]) -> Decoder:
-    match architecture:
-        case "conv":
-            return ConvDecoder(layer, **arguments)
-        case "linear":
-            return LinearDecoder(layer, **arguments)
-        case "corrected":
-            others = {key: value for key, value in arguments.items() if key != "base"}
-            return CorrectedDecoder(_build(layer=layer, **_base(arguments["base"])), **others)
-    raise CheckpointError(
-        f"unknown architecture {architecture!r}: upgrade inverters, which knows {', '.join(ARCHITECTURES)}"
-    )
-
-
-def _base(description: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `_build` for the base of a corrected decoder, which has no base of its own."""
-    if description["architecture"] == CorrectedDecoder.architecture:
+def _corrected(layer: Layer, base: Mapping[str, Any], **arguments: Any) -> CorrectedDecoder:
+    """A corrected decoder by its card, which describes the base by architecture and arguments."""
+    if base["architecture"] == CorrectedDecoder.architecture:
         raise ValueError("the base has corrections itself")
-    return {"architecture": description["architecture"], "arguments": description["decoder"]}
+    return CorrectedDecoder(ARCHITECTURES[base["architecture"]](layer, **base["decoder"]), **arguments)
+
+
+ARCHITECTURES: dict[str, Callable[..., Decoder]] = {
+    "conv": ConvDecoder,
+    "linear": LinearDecoder,
+    "corrected": _corrected,
+}
 
 
 def folder_name(layer: str, objective: str) -> str:
