@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Outcome
+from PIL import Image
 from skimage.data import data_dir
 from typer.main import get_command
 
@@ -32,7 +33,8 @@ QUICK = {  # appended to the README's commands
     "predict": "--size 64",
     "optimize": "--iterations 1 --size 64",
     "evaluate": "--iterations 1 --size 64",
-    "train": "--set trainer.steps=2 --set data.crop_size=32 --set data.batch_size=2 --set data.workers=0",
+    "train": "--set trainer.steps=2 --set data.crop_size=32 --set data.batch_size=2 --set data.workers=0 "
+    "--set data.validation=holiday --set optimizer.algorithm=adamw",
     "layers": "",
 }
 
@@ -69,7 +71,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(Path(data_dir) / "rocket.jpg", tmp_path / "photo.jpg")
     for name in ("photographs", "holiday"):
         (tmp_path / name).mkdir()
-        shutil.copy(Path(data_dir) / "chelsea.png", tmp_path / name)
+        with Image.open(Path(data_dir) / "chelsea.png") as image:
+            image.reduce(3).save(tmp_path / name / "cat.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
