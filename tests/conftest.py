@@ -1,7 +1,7 @@
 """What several test files need: a tiny encoder's published decoders, and a way to run the command line."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -89,6 +89,16 @@ def datasets_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # --- tiny training runs ---
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small tensors are faster without threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
 
 Change = dict[str, Any]
 

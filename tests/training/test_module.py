@@ -16,7 +16,7 @@ from inverters.training.initial import new_decoders
 from inverters.training.module import CHECK_STEPS, InversionModule
 from inverters.training.optimizers import peak_learning_rates, schedule
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*self.log.*")
+pytestmark = [pytest.mark.filterwarnings("ignore:.*self.log.*"), pytest.mark.usefixtures("one_thread")]
 LAYERS = ("relu1_1", "relu2_1")
 
 
@@ -90,6 +90,27 @@ def test_statistics_are_those_of_all_pixels_of_all_batches() -> None:
         alive = std > 1e-5 * std.max()
         assert alive.sum() > len(std) / 2
         assert torch.allclose(decoder.std.flatten()[alive].double(), std[alive], rtol=1e-3)
+
+
+class LargestFloat64(TorchDispatchMode):
+    """Finds the size of the largest float64 tensor that is computed."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(value, Tensor) and value.dtype == torch.float64:
+                self.size = max(self.size, value.numel())
+        return result
+
+
+def test_statistics_need_no_float64_on_the_device() -> None:
+    """Which Apple's MPS does not have: only the moments of each batch's channels are taken to the CPU."""
+    module = built("relu1_1")
+    with LargestFloat64() as mode:
+        module.fit_statistics([images(3), images(1, 64, 32)])
+    assert 0 < mode.size <= 2 * 3 * 64  # batches, moments, channels
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms_and_of_the_layers() -> None:
