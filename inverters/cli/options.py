@@ -7,12 +7,9 @@ from typing import Annotated
 
 import typer
 
-from inverters.cli.printer import errors, output, progress_bar
 from inverters.decoders.names import OBJECTIVES
 from inverters.encoders.names import DEFAULT_ENCODER, ENCODERS, find_layers, list_layers, require_encoder
 from inverters.errors import InverterError
-
-__all__ = ["errors", "output", "progress_bar"]  # until every command prints through a `Printer`
 
 WHAT, HOW, WHERE, DEVICES = "What to invert", "How", "Where to", "On what"  # the panels, in this order
 MAX_SIZE = 1_000_000  # pixels of a side

@@ -60,20 +60,16 @@ class Printer:
 
     def progress_bar(self) -> "Progress":
         """A progress bar on stderr, shown only on a terminal."""
-        return progress_bar(self.quiet)
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-
-def progress_bar(quiet: bool = False) -> "Progress":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=errors,
-        disable=quiet or not errors.is_terminal,
-        transient=True,
-    )
+        return Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}", markup=False),
+            console=errors,
+            disable=self.quiet or not errors.is_terminal,
+            transient=True,
+        )
 
 
 def _finite(value: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from inverters.cli.options import HOW, WHAT, WHERE, Quiet
+from inverters.cli.options import HOW, WHERE, Quiet
 from inverters.cli.printer import Printer
 from inverters.cli.tables import training_table
 
@@ -16,7 +16,7 @@ def train(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the configuration.", rich_help_panel=WHAT),
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a value of the configuration.", rich_help_panel=HOW),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in the output folder.", rich_help_panel=HOW)

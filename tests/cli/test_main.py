@@ -41,7 +41,7 @@ def test_the_line_of_a_command_is_one_short_sentence(command: str) -> None:
     assert re.fullmatch(r"[A-Z][^\n]{,78}\.", line)
 
 
-@pytest.mark.parametrize("command", ["predict", "layers", "optimize", "evaluate"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_options_stand_in_the_same_panels_everywhere(invert: Run, command: str) -> None:
     out = invert(command, "--help").out
     found = re.findall(r"^╭─ ([\w ]+) ─", out, re.M)
