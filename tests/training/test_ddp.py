@@ -1,6 +1,9 @@
 """Several processes, started through the command line, over gloo."""
 
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from conftest import Change, command, photographs, written
 from safetensors.torch import load_file
 
 from inverters.decoders.published import read_card
+from inverters.training.callbacks import AGREE_STEPS, STOPPED
 
 pytestmark = pytest.mark.ddp
 
@@ -37,3 +41,24 @@ def test_two_processes_with_half_the_batch_train_the_decoder_of_one(
         assert one.metrics["psnr"] == pytest.approx(two.metrics["psnr"], abs=0.01)
         for key, value in weights.items():
             torch.testing.assert_close(halves[key], value, rtol=2e-3, atol=1e-4)  # published in half precision
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the second process in /proc")
+def test_a_signal_to_one_process_stops_all_after_a_checkpoint(tmp_path: Path, settings: Callable[..., Change]) -> None:
+    trainer = {"steps": 5000, "validate_every": 5000, "checkpoint_every": 5000, "devices": 2, "strategy": "ddp"}
+    run = written(tmp_path / "run.yaml", settings(trainer=trainer))
+    process = subprocess.Popen(command(run, tmp_path / "out"), stderr=subprocess.PIPE, text=True)
+    events = tmp_path / "out" / "logs" / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not (events.is_file() and "lr-AdamW" in events.read_text()):  # written after 50 steps or more
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ranks = [pid for pid in children if b"LOCAL_RANK=1" in Path(f"/proc/{pid}/environ").read_bytes()]
+    os.kill(int(ranks[0]), signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == STOPPED
+    step = torch.load(tmp_path / "out" / "state" / "last.ckpt", weights_only=True)["global_step"]
+    assert step % AGREE_STEPS == 0
+    assert f"stopped at step {step}; continue with --resume" in err

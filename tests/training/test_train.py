@@ -28,21 +28,14 @@ from inverters.decoders.published import folder_name, load_decoder, read_card
 from inverters.encoders.vgg import VGGEncoder
 from inverters.errors import DataError, InverterError, OutputError, TrainingError
 from inverters.inversion.loading import load_inverter
+from inverters.metrics import peak_signal_noise_ratio
 from inverters.training.config import TrainConfig
 from inverters.training.config_file import load_config
 from inverters.training.module import InversionModule
 from inverters.training.train import train
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def few_threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
 
 
 @contextlib.contextmanager
@@ -244,6 +237,9 @@ def test_an_output_folder_that_cannot_be(tmp_path: Path, config: Callable[..., T
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"file/run"):
         train(config(), tmp_path / "file" / "run")
+    for resume, message in ((False, r"^cannot create [^\n]*: File name too long$"), (True, "^nothing to resume: ")):
+        with pytest.raises(InverterError, match=message):
+            train(config(), tmp_path / ("x" * 300), resume)
 
 
 # --- independence, published weights ---
@@ -288,6 +284,21 @@ def test_the_published_psnr_is_that_of_the_published_weights(
         assert card.steps == made.step == max(made.history, key=lambda step: made.history[step])
         assert card.metrics["psnr"] == pytest.approx(made.psnr, abs=1e-3)
         assert made.psnr == max(made.history.values())
+
+
+def test_linear_decoders_are_measured_as_they_are_published(tmp_path: Path, config: Callable[..., TrainConfig]) -> None:
+    """`decoder`, `loss` and `optimizer` are ignored, also where decoders would start from."""
+    run = config(objective="linear", trainer={"steps": 2}, decoder={"initial": "nowhere"})
+    trained = train(run, tmp_path)
+    inverter = load_inverter("all", weights="random", checkpoints=tmp_path / "checkpoints", objective="linear")
+    images = [load_image(path)[None] for path in sorted((tmp_path / "validation").iterdir())]
+    for folder, made in trained.items():
+        layer = made.decoder.layer.name
+        psnr = [peak_signal_noise_ratio(inverter.reconstruct(image)[layer].cpu(), image).item() for image in images]
+        assert made.psnr == pytest.approx(np.mean(psnr), abs=1e-5)
+        card = read_card(folder)
+        assert (card.initial, card.steps, card.metrics["psnr"]) == (None, 2, round(made.psnr, 3))
+        assert made.history == {}
 
 
 def test_training_learns(tmp_path: Path, config: Callable[..., TrainConfig]) -> None:
@@ -447,6 +458,25 @@ def test_where_there_is_no_terminal_progress_is_plain_lines(tmp_path: Path, sett
     assert re.fullmatch("\n".join(patterns) + "\n", done.stderr), done.stderr
 
 
+@pytest.mark.parametrize("objective", ["pixel", "linear"])
+def test_quiet(tmp_path: Path, settings: Callable[..., Change], invert: Callable[..., Outcome], objective: str) -> None:
+    path = written(tmp_path / "run.yaml", settings(objective=objective, trainer={"steps": 2}))
+    (tmp_path / "train" / "0.png").write_bytes(b"damaged")
+    assert invert("train", path, "-o", tmp_path / "out", "--quiet") == (0, "", "")
+    failed = invert("train", path, "-o", tmp_path / "none", "--quiet", "--set", "encoder.weights=orginal")
+    assert (failed.status, failed.out) == (1, "")
+    assert failed.err.startswith("error: unknown weights of vgg19 'orginal': did you mean 'original'?")
+    assert failed.err.count("\n") == 1
+
+
+def test_the_table_of_linear_decoders_has_no_steps(
+    tmp_path: Path, settings: Callable[..., Change], invert: Callable[..., Outcome]
+) -> None:
+    path = written(tmp_path / "run.yaml", settings(objective="linear", layers=["relu1_1"], trainer={"steps": 2}))
+    _, head, *_ = invert("train", path, "-o", tmp_path / "out").out.splitlines()[1:]
+    assert [cell.strip() for cell in head.strip("┃").split("┃")] == ["layer", "published", "from step"]
+
+
 @pytest.mark.slow
 def test_on_a_terminal_progress_is_a_bar(tmp_path: Path, settings: Callable[..., Change]) -> None:
     path = written(tmp_path / "run.yaml", settings(trainer={"steps": 4}))
@@ -462,6 +492,9 @@ def test_on_a_terminal_progress_is_a_bar(tmp_path: Path, settings: Callable[...,
     assert process.returncode == 0
     assert b"4/4" in shown
     assert b"it/s" in shown
+    assert b"Training" in shown
+    assert b"Epoch" not in shown
+    assert [step in shown for step in (b"step 0  validation", b"step 3  validation", b"step 4  val")] == [True] * 3
     assert b"images/s" not in shown
     assert b"Warning" not in shown
 
@@ -489,7 +522,7 @@ def test_ctrl_c_stops_and_resume_goes_on(tmp_path: Path, settings: Callable[...,
     assert process.returncode == 130
     assert out == ""
     assert "Traceback" not in err
-    assert len(err.splitlines()) <= 3, err
+    assert len(err.splitlines()) <= 4, err
     done = loaded(last)["global_step"]
     assert 0 < done < 2000
     with failing_at(done + 2), pytest.raises(RuntimeError, match="power cut"):
