@@ -1,4 +1,4 @@
-"""The opponent of a decoder whose loss has an adversarial term."""
+"""The discriminator of an adversarial loss."""
 
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -6,15 +6,15 @@ from torch.nn import functional as F
 
 CONVOLUTIONS = ((32, 7, 4), (64, 5, 1), (128, 3, 2), (256, 3, 1), (256, 3, 2))  # (channels, kernel, stride)
 HIDDEN = 512
-MIN_LOSS_RATIO = 0.1  # where its loss is so small a part of the decoder's, a discriminator waits
+MIN_LOSS_RATIO = 0.1  # of a discriminator's loss to its decoder's, below which the discriminator is not trained
 
 
 class Discriminator(nn.Sequential):
-    """How surely an image is a photograph and no reconstruction: N×3×H×W to N logits.
+    """Classifies images as photographs or reconstructions: N×3×H×W to N logits, positive for photographs.
 
-    That of Dosovitskiy & Brox 2016 (DeePSiM) judges local statistics: five convolutions, the mean over all places and
-    two linear maps. Deviations: one logit for the softmax of two, which is the same function, and no dropout, which
-    would make a resumed run another run.
+    The discriminator of Dosovitskiy & Brox 2016 (DeePSiM): five convolutions, the mean over all positions and two
+    linear layers. Deviations: one logit in place of a softmax over two, which is the same function, and no dropout,
+    whose random numbers a resumed run would not repeat.
     """
 
     def __init__(self) -> None:
@@ -28,16 +28,16 @@ class Discriminator(nn.Sequential):
 
 
 def adversarial_losses(discriminator: Discriminator, preds: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """What the decoder of `preds` and the discriminator have to minimise, each without a gradient for the other.
+    """The losses of a decoder and of its discriminator, each without a gradient for the other network.
 
-    With D the probability that an image is a photograph: −log D(preds) for the decoder, and for the discriminator
-    −log D(target) − log(1 − D(preds)), means over the images (Dosovitskiy & Brox 2016, equations 4 and 5). As there, a
-    discriminator that is far superior waits: its loss is then 0.
+    With D the probability that an image is a photograph, −log D(preds) for the decoder, and −log D(target) −
+    log(1 − D(preds)) for the discriminator, means over the images (Dosovitskiy & Brox 2016, equations 4 and 5). As
+    there, the discriminator pauses while it is far ahead: below `MIN_LOSS_RATIO` its loss is set to 0.
 
     Args:
         discriminator: of the decoder.
         preds: reconstructions, N×3×H×W.
-        target: their images, N×3×H×W.
+        target: the images, N×3×H×W.
 
     Returns:
         The decoder's loss and the discriminator's.

@@ -79,15 +79,17 @@ def find_initial(config: TrainConfig, encoder: Encoder) -> dict[str, Path]:
 
 
 def load_initial(folder: Path, config: TrainConfig, encoder: Encoder) -> ConvDecoder:
-    """The decoder published in `folder`, to be trained on.
+    """Load the decoder in `folder` to continue its training.
 
     Raises:
         CheckpointError: it is damaged, or belongs to another encoder or other weights.
-        TrainingError: it is of another architecture than the configuration asks for.
+        TrainingError: its architecture is not a `ConvDecoder`, or not that of the configuration.
     """
     decoder = load_decoder(folder, encoder)
     if not isinstance(decoder, ConvDecoder):
-        raise TrainingError(f"decoder.initial: {folder} holds a {type(decoder).__name__}, which cannot be trained on")
+        raise TrainingError(
+            f"decoder.initial: {folder} holds a {type(decoder).__name__}; only a ConvDecoder can be trained"
+        )
     stride = decoder.layer.spatial_stride
     asked = {"stages": config.decoder.stages.get(stride)}
     if "log_compress" in config.decoder.model_fields_set:

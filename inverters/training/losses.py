@@ -12,8 +12,8 @@ def pixel_loss(preds: Tensor, target: Tensor) -> Tensor:
 def feature_loss(preds: Tensor, target: Tensor, std: Tensor) -> Tensor:
     """Mean squared error between features in units of each channel's standard deviation `std` (1×C×1×1).
 
-    The distance of Dosovitskiy & Brox 2016 (DeePSiM) and Johnson et al. 2016, at one layer. They leave the features as
-    they are; VGG's scales differ a hundredfold between channels and layers, hence the division.
+    The feature loss of Dosovitskiy & Brox 2016 (DeePSiM) and Johnson et al. 2016 at one layer. Deviation: they do not
+    divide by the standard deviation. The scales of features differ a hundredfold between channels and between layers.
     """
     return F.mse_loss(preds.float() / std, target.float() / std)
 

@@ -30,7 +30,7 @@ EncodeLayers = Callable[[Tensor, Collection[str]], dict[str, Tensor]]
 
 
 class _Shared(list[Encoder]):
-    """What the module and its moving average share instead of each having a copy."""
+    """The encoder, which the module and its moving average share, without a copy each."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Shared":
         return self
@@ -59,9 +59,9 @@ class InversionModule(pl.LightningModule):
         for other in {other for layer in config.layers for other in config.compared_layers(layer)}:
             channels = encoder.layers[other].channels
             self.register_buffer(f"std_{module_key(other)}", torch.ones(1, channels, 1, 1))
-        self.psnr = LayerDict({layer: MeanMetric() for layer in config.layers})
-        compares_features = config.objective == "perceptual"
-        self.validation_loss = LayerDict({layer: MeanMetric() for layer in config.layers if compares_features})
+        self.psnr = LayerDict({layer: _mean() for layer in config.layers})
+        scored = config.layers if config.objective == "perceptual" else []
+        self.validation_loss = LayerDict({layer: _mean() for layer in scored})
         self.candidates: dict[str, ConvDecoder] = {}
 
     def _new_discriminator(self, layer: str) -> Discriminator:
@@ -93,7 +93,7 @@ class InversionModule(pl.LightningModule):
         losses = {layer: self._loss(layer, images, features) for layer in self.decoders}
         step = self.global_step + 1
         if step % CHECK_STEPS == 0:
-            _require_finite("loss", losses, step)
+            _require_finite("losses", losses, step)
         self.log_dict({f"loss/{layer}": loss.detach() for layer, loss in losses.items()})
         return torch.stack(list(losses.values())).sum()
 
@@ -180,8 +180,11 @@ class InversionModule(pl.LightningModule):
             self._log_strip(batch_index, torch.cat([images, *reconstructions.values()], dim=-1)[0])
 
     def on_validation_epoch_end(self) -> None:
+        psnr = {layer: metric.compute() for layer, metric in self.psnr.items()}
+        if broken := [layer for layer, value in psnr.items() if value.isnan()]:
+            raise _diverged("reconstructions", broken, self.global_step)
         self.log_dict({f"psnr/{layer}": metric for layer, metric in self.psnr.items()})
-        self.log("psnr/mean", torch.stack([metric.compute() for metric in self.psnr.values()]).mean(), sync_dist=True)
+        self.log("psnr/mean", torch.stack(list(psnr.values())).mean(), sync_dist=True)
         self.log_dict({f"validation_loss/{layer}": metric for layer, metric in self.validation_loss.items()})
 
     def on_validation_end(self) -> None:
@@ -206,6 +209,10 @@ class InversionModule(pl.LightningModule):
         checkpoint["decoders"] = {layer: decoder.arguments for layer, decoder in self.decoders.items()}
 
 
+def _mean() -> MeanMetric:
+    return MeanMetric(nan_strategy="disable")  # by default it would leave out what is not a number
+
+
 def _norm(network: nn.Module) -> Tensor:
     return nn.utils.get_total_norm(network.parameters()).detach()
 
@@ -214,8 +221,11 @@ def _require_finite(what: str, values: Mapping[str, Tensor], step: int) -> None:
     """Raise TrainingError if one of the `values`, by layer, is not finite."""
     finite = torch.stack(list(values.values())).isfinite().tolist() if values else []
     if not all(finite):
-        layers = ", ".join(layer for layer, good in zip(values, finite, strict=True) if not good)
-        raise TrainingError(
-            f"the {what} of {layers} {'is' if what == 'loss' else 'are'} no longer finite at step {step}. The last "
-            "checkpoint is kept; train again with a lower optimizer.learning_rate, in another --output-dir"
-        )
+        raise _diverged(what, [layer for layer, good in zip(values, finite, strict=True) if not good], step)
+
+
+def _diverged(what: str, layers: Iterable[str], step: int) -> TrainingError:
+    return TrainingError(
+        f"the {what} of {', '.join(layers)} are no longer finite at step {step}. The last checkpoint is kept; train "
+        "again with a lower optimizer.learning_rate, in another --output-dir"
+    )

@@ -224,8 +224,24 @@ def test_a_loss_that_is_not_finite_is_noticed_after_some_steps(monkeypatch: pyte
     monkeypatch.setattr(InversionModule, "global_step", CHECK_STEPS - 2)
     module.training_step(images(), 0)
     monkeypatch.setattr(InversionModule, "global_step", CHECK_STEPS - 1)
-    with pytest.raises(TrainingError, match=rf"^the loss of relu2_1 is no longer finite at step {CHECK_STEPS}\b"):
+    with pytest.raises(TrainingError, match=rf"^the losses of relu2_1 are no longer finite at step {CHECK_STEPS}\b"):
         module.training_step(images(), 0)
+
+
+def test_reconstructions_that_are_not_finite_are_no_validation() -> None:
+    """The weights are finite, but their products are not."""
+    module = built()
+    with torch.no_grad():
+        for parameter in module.decoders["relu2_1"].parameters():
+            parameter.fill_(6e4 if parameter.ndim == 4 else 0)
+        list(module.decoders["relu2_1"].parameters())[2][:, ::2].neg_()
+        module.decoders["relu2_1"].std.fill_(1e-30)
+        module.on_validation_epoch_start()
+        module.validation_step(images(1), 99)
+        module.validation_step(torch.zeros(1, 3, 32, 32), 99)
+    assert module.psnr["relu2_1"].compute().isnan()
+    with pytest.raises(TrainingError, match=r"^the reconstructions of relu2_1 are no longer finite at step 0\b"):
+        module.on_validation_epoch_end()
 
 
 class CountReads(TorchDispatchMode):
