@@ -21,6 +21,7 @@ class Decoder(nn.Module):
         layer: the layer whose features it decodes.
         architecture: what cards call the class.
         arguments: the arguments of the constructor without the layer, as JSON stores them.
+        width: the channels of what is trained, by which learning rates are scaled.
     """
 
     architecture: ClassVar[str]
@@ -29,12 +30,18 @@ class Decoder(nn.Module):
     std: Tensor
     body: nn.Module
     arguments: dict[str, Any]
+    width: int
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
         self.layer = layer
         self.register_buffer("mean", torch.zeros(1, layer.channels, 1, 1))
         self.register_buffer("std", torch.ones(1, layer.channels, 1, 1))
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The `architecture` and the `arguments`, from which `published.create_decoder` builds such a decoder."""
+        return {"architecture": self.architecture, "arguments": self.arguments}
 
     @property
     def halo(self) -> int:
@@ -53,9 +60,19 @@ class Decoder(nn.Module):
             features: N×C×h×w, of `self.layer`.
             encode: computes the features of images, for decoders that compare those of their output with `features`.
         """
-        x = torch.addcmul(-self.mean / self.std, features, 1 / self.std)  # (features − mean) / std in one pass, N×C×h×w
-        pixels: Tensor = self.body(x)
+        pixels: Tensor = self.body(self.standardized(features))
         return pixels.add_(0.5)  # the middle of the range, which is the output of an untrained decoder
+
+    def steps(self, features: Tensor, encode: Encode | None) -> list[Tensor]:
+        """Return the images on the way to the reconstruction, N×3×H×W each; the last is that of `forward`.
+
+        In training, each has a loss of its own.
+        """
+        return [self(features, encode)]
+
+    def standardized(self, features: Tensor) -> Tensor:
+        """(features − mean) / std, in one pass."""
+        return torch.addcmul(-self.mean / self.std, features, 1 / self.std)
 
 
 class SubPixel(nn.Sequential):

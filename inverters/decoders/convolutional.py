@@ -41,6 +41,7 @@ class ConvDecoder(Decoder):
     def __init__(self, layer: Layer, stages: Stages | None = None, log_compress: bool = False) -> None:
         super().__init__(layer)
         self.stages = [(width, blocks) for width, blocks in stages or DEFAULT_STAGES[layer.spatial_stride]]
+        self.width = self.stages[0][0]
         self.arguments = {"stages": self.stages, "log_compress": log_compress}
         stride = layer.spatial_stride >> (len(self.stages) - 1)
         if stride < 1:

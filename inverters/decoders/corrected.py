@@ -1,7 +1,5 @@
 """`CorrectedDecoder`: a decoder whose output is encoded again and corrected by the error of its features."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,6 +9,7 @@ from inverters.decoders.convolutional import LogCompression, ResidualBlock
 from inverters.errors import InverterError
 
 ERROR_SCALE = 4.0  # standardised feature errors are small: brings them to the scale of the features
+DEFAULT_SIZES = {1: (32, 2), 2: (64, 3), 4: (128, 3), 8: (256, 3), 16: (256, 3), 32: (256, 3)}  # by the layer's stride
 
 
 class CorrectedDecoder(Decoder):
@@ -24,43 +23,44 @@ class CorrectedDecoder(Decoder):
     Args:
         base: D.
         corrections: their number.
-        width: channels of the corrections.
-        depth: gated convolutions of each correction, at the layer's stride.
-        context: (width, residual blocks) of the network that the gates see.
+        width: channels of the corrections, and of the network that the gates see.
+        depth: gated convolutions of each correction, at the layer's stride. None takes `DEFAULT_SIZES` for both.
 
     Attributes:
         active: number of corrections that `forward` applies, `corrections` unless lowered.
+
+    Raises:
+        InverterError: there are no corrections, or the base has corrections itself.
     """
 
     architecture = "corrected"
 
-    def __init__(
-        self, base: Decoder, corrections: int, width: int = 32, depth: int = 2, context: Sequence[int] = (32, 1)
-    ) -> None:
+    def __init__(self, base: Decoder, corrections: int, width: int | None = None, depth: int | None = None) -> None:
         super().__init__(base.layer)
         if corrections < 1:
             raise InverterError(f"corrections must be at least 1, not {corrections}")
+        if isinstance(base, CorrectedDecoder):
+            raise InverterError("a decoder with corrections cannot be corrected: take its base")
+        channels, stride = base.layer.channels, base.layer.spatial_stride
+        self.width, self.depth = width or DEFAULT_SIZES[stride][0], depth or DEFAULT_SIZES[stride][1]
+        self.arguments = {
+            "base": base.description,
+            "corrections": corrections,
+            "width": self.width,
+            "depth": self.depth,
+        }
+        self.active = corrections
         self.base = base
         self.mean.copy_(base.mean)
         self.std.copy_(base.std)
-        self.active = corrections
-        self.depth, self.context_blocks = depth, context[1]
-        self.arguments = {
-            "base": {"architecture": base.architecture, "decoder": base.arguments},
-            "corrections": corrections,
-            "width": width,
-            "depth": depth,
-            "context": list(context),
-        }
-        channels, stride = base.layer.channels, base.layer.spatial_stride
         self.compress = LogCompression()
         self.context = nn.Sequential(
-            nn.Conv2d(channels + 3 * stride**2, context[0], kernel_size=3, padding=1),
-            *(ResidualBlock(context[0]) for _ in range(context[1])),
+            nn.Conv2d(channels + 3 * stride**2, self.width, kernel_size=3, padding=1),
+            ResidualBlock(self.width),
             nn.ReLU(),
         )
         self.corrections = nn.ModuleList(
-            GatedCorrection(channels, width, depth, context[0], stride) for _ in range(corrections)
+            GatedCorrection(channels, self.width, self.depth, stride) for _ in range(corrections)
         )
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
@@ -74,53 +74,59 @@ class CorrectedDecoder(Decoder):
         stride, of_layer = self.layer.spatial_stride, self.layer.halo
         if of_layer is None:
             raise InverterError(f"{self.layer.name} depends on the whole image: its corrections have no halo")
-        of_context = (1 + 2 * self.context_blocks) * stride
         halo = self.base.halo
         for _ in range(self.active):
-            # A correction sees errors `depth` + 1 steps away; these see pixels of the image before.
-            halo = max((self.depth + 1) * stride + of_layer + halo, of_context + self.base.halo + stride)
+            # A correction sees errors `depth` + 1 steps away; these see pixels of the image before. The context sees
+            # cells of the first image 3 steps away.
+            halo = max((self.depth + 1) * stride + of_layer + halo, (3 + 1) * stride + self.base.halo)
         return halo
 
     def forward(self, features: Tensor, encode: Encode | None = None) -> Tensor:
         return self.steps(features, encode)[-1]
 
     def steps(self, features: Tensor, encode: Encode | None) -> list[Tensor]:
-        """The images of the base, and after each active correction, N×3×H×W each.
+        """Return the image of the base, and that after each active correction, N×3×H×W each.
 
-        Each is computed from the one before without its gradient, so none runs through the encoder, and each
+        Each is computed from the one before without its gradient. So no gradient runs through the encoder, and each
         correction is trained by its own loss.
 
         Raises:
             InverterError: there are corrections, but no `encode`.
         """
-        images: Tensor = self.base(features, encode)
+        images: Tensor = self.base(features, encode).float()  # bfloat16 could not hold small corrections
         steps = [images]
         if not self.active:
             return steps
         if encode is None:
             raise InverterError("a decoder with corrections needs the encoder: pass `encode`")
-        standardized = self.compress((features - self.mean) / self.std)
-        # Images at the layer's stride, pixels as channels, in the range of the standardised features.
+        # The first image at the layer's stride, pixels as channels, in the range of the standardised features.
         unshuffled = F.pixel_unshuffle(images.detach() * 4 - 2, self.layer.spatial_stride)
-        context = self.context(torch.cat([standardized, unshuffled], dim=1))
+        context = self.context(torch.cat([self.compress(self.standardized(features)), unshuffled], dim=1))
         for correction in self.corrections[: self.active]:
             before = steps[-1].detach()
             with torch.no_grad():
-                error = (features - encode(before)) / self.std * ERROR_SCALE
+                error = (features - encode(before)) * (ERROR_SCALE / self.std)
             steps.append(before + correction(error, context))
         return steps
 
 
 class GatedCorrection(nn.Module):
-    """Feature errors, N×C×h×w, to a change of the pixels; linear in the errors, with gates that see a context."""
+    """Feature errors, N×C×h×w, to a change of the pixels; linear in the errors, with gates that see a context.
 
-    def __init__(self, channels: int, width: int, depth: int, context: int, stride: int) -> None:
+    Args:
+        channels: C.
+        width: of the convolutions and of the context.
+        depth: number of gated convolutions.
+        stride: of the features.
+    """
+
+    def __init__(self, channels: int, width: int, depth: int, stride: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False) for _ in range(depth - 1)
         )
-        self.gates = nn.Conv2d(context, width * depth, kernel_size=1)
+        self.gates = nn.Conv2d(width, width * depth, kernel_size=1)
         self.last = nn.Conv2d(width, 3 * stride**2, kernel_size=3, padding=1, bias=False)
         self.shuffle = nn.PixelShuffle(stride)
         with torch.no_grad():  # starts as a small step with half-open, nearly constant gates
@@ -134,6 +140,6 @@ class GatedCorrection(nn.Module):
         first, *others = self.gates(context).chunk(1 + len(self.convolutions), dim=1)
         x = self.first(errors) * first
         for convolution, gates in zip(self.convolutions, others, strict=True):
-            x = x + convolution(x) * gates
+            x = torch.addcmul(x, convolution(x), gates)
         pixels: Tensor = self.shuffle(self.last(x))
         return pixels

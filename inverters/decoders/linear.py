@@ -38,6 +38,7 @@ class LinearDecoder(Decoder):
         if kernel_size % 2 == 0:
             raise InverterError(f"a decoder's kernel_size must be odd, not {kernel_size}")
         self.kernel_size = kernel_size
+        self.width = 3 * layer.spatial_stride**2
         self.arguments = {"kernel_size": kernel_size}
         self.body = SubPixel(layer.channels, 3, layer.spatial_stride, kernel_size)
 

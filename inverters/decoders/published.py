@@ -81,18 +81,25 @@ def build_decoder(card: DecoderCard, layer: Layer) -> Decoder:
             f"unknown architecture {card.architecture!r}: upgrade inverters, which knows {', '.join(ARCHITECTURES)}"
         )
     try:
-        return ARCHITECTURES[card.architecture](layer, **card.decoder)
+        return create_decoder(layer, card.architecture, card.decoder)
     except (TypeError, ValueError, RuntimeError, KeyError, InverterError) as error:
         raise CheckpointError(
             f"the arguments {card.decoder} do not fit a {card.architecture} decoder of {layer.name}: {error}"
         ) from None
 
 
+def create_decoder(layer: Layer, architecture: str, arguments: Mapping[str, Any]) -> Decoder:
+    """Create a decoder with random weights from its `Decoder.description`.
+
+    Raises:
+        KeyError: there is no such architecture.
+    """
+    return ARCHITECTURES[architecture](layer, **arguments)
+
+
 def _corrected(layer: Layer, base: Mapping[str, Any], **arguments: Any) -> CorrectedDecoder:
-    """A corrected decoder by its card, which describes the base by architecture and arguments."""
-    if base["architecture"] == CorrectedDecoder.architecture:
-        raise ValueError("the base has corrections itself")
-    return CorrectedDecoder(ARCHITECTURES[base["architecture"]](layer, **base["decoder"]), **arguments)
+    """A corrected decoder by its card, where `base` is a description."""
+    return CorrectedDecoder(create_decoder(layer, **base), **arguments)
 
 
 ARCHITECTURES: dict[str, Callable[..., Decoder]] = {

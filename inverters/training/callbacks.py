@@ -69,7 +69,7 @@ class BestDecoders(Callback):
 
     Attributes:
         psnr: mean validation PSNR in dB by step, then by layer.
-        best: by layer the `step`, `score`, `arguments` and `state` (the weights) of the best decoder.
+        best: by layer the `step`, `score`, `description` and `state` (the weights) of the best decoder.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -90,7 +90,7 @@ class BestDecoders(Callback):
                 score = self.psnr[step][layer]
             if layer not in self.best or score > self.best[layer]["score"]:
                 state = {key: value.cpu() for key, value in decoder.state_dict().items()}
-                self.best[layer] = {"step": step, "score": score, "arguments": decoder.arguments, "state": state}
+                self.best[layer] = {"step": step, "score": score, "description": decoder.description, "state": state}
 
     def state_dict(self) -> dict[str, Any]:
         return {"psnr": self.psnr, "best": self.best}

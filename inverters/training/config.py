@@ -72,7 +72,9 @@ class TrainConfig(Section):
         encoder = _encoder_name(info)
         strides = sorted({layer.stride for layer in list_layers(encoder).values() if layer.stride})
         message = f"no layer of {encoder} has this stride. Valid: {', '.join(map(str, strides))}"
-        _refuse([(("stages", stride), message, stride) for stride in decoder.stages if stride not in strides])
+        given = [("stages", stride) for stride in decoder.stages]
+        given += [("correction_sizes", stride) for stride in decoder.correction_sizes]
+        _refuse([((key, stride), message, stride) for key, stride in given if stride not in strides])
         return decoder
 
     @field_validator("loss")

@@ -9,9 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inverters.decoders.base import Decoder
 from inverters.decoders.convolutional import ConvDecoder
+from inverters.decoders.corrected import CorrectedDecoder
+from inverters.decoders.linear import LinearDecoder
 from inverters.decoders.published import (
     CARD_FILE,
+    create_decoder,
     encoder_folder,
     find_checkpoints,
     folder_name,
@@ -27,22 +31,40 @@ SHIPPED = "shipped"  # as `decoder.initial`
 
 
 def new_decoders(
-    config: TrainConfig, encoder: Encoder, arguments: Mapping[str, Mapping[str, Any]] | None = None
-) -> dict[str, ConvDecoder]:
-    """A decoder with random weights for each layer of the run.
+    config: TrainConfig, encoder: Encoder, descriptions: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Decoder]:
+    """Create a decoder with random weights for each layer of the run.
 
     Args:
         config: of the run; its seed and the layer's name determine the weights.
         encoder: whose layers are decoded.
-        arguments: by layer, the constructor arguments of decoders whose architecture is not that of `config`.
+        descriptions: by layer, `Decoder.description` where the architecture is not that of `config`.
     """
-    decoders = {}
+    decoders: dict[str, Decoder] = {}
     for name in config.layers:
         layer = encoder.layers[name]
-        sizes = {"stages": config.decoder.stages.get(layer.spatial_stride), "log_compress": config.decoder.log_compress}
         with seeded(config.seed, name):
-            decoders[name] = ConvDecoder(layer, **((arguments or {}).get(name) or sizes))
+            if descriptions and name in descriptions:
+                decoders[name] = create_decoder(layer, **descriptions[name])
+            else:
+                stages = config.decoder.stages.get(layer.spatial_stride)
+                decoders[name] = _corrected(ConvDecoder(layer, stages, config.decoder.log_compress), config)
+        if config.decoder.initial is not None:
+            _freeze_base(decoders[name])
     return decoders
+
+
+def _corrected(base: Decoder, config: TrainConfig) -> Decoder:
+    """The decoder with the corrections that the configuration asks for."""
+    if not config.decoder.corrections:
+        return base
+    sizes = config.decoder.correction_sizes.get(base.layer.spatial_stride, (None, None))
+    return CorrectedDecoder(base, config.decoder.corrections, *sizes)
+
+
+def _freeze_base(decoder: Decoder) -> None:
+    if isinstance(decoder, CorrectedDecoder):
+        decoder.base.requires_grad_(False)
 
 
 @contextmanager
@@ -57,7 +79,7 @@ def seeded(seed: int, layer: str) -> Iterator[None]:
 def find_initial(config: TrainConfig, encoder: Encoder) -> dict[str, Path]:
     """The folder of the published decoder that each layer starts from; none unless `decoder.initial` is set.
 
-    Of the decoders of a layer it is the one of the run's objective, else the one of objective pixel.
+    Of the decoders of a layer it is the one of `decoder.initial_objective`, by default that of the run, else pixel.
 
     Raises:
         CheckpointError: a layer has neither, or the folder in `decoder.initial` does not exist.
@@ -68,8 +90,10 @@ def find_initial(config: TrainConfig, encoder: Encoder) -> dict[str, Path]:
     root = shipped_checkpoints() if shipped else find_checkpoints(Path(config.decoder.initial))
     root /= encoder_folder(encoder.name, config.encoder.weights)
     found: dict[str, list[Path]] = {}
+    asked = config.decoder.initial_objective
     for layer in list_layers(encoder.name):
-        folders = [root / folder_name(layer, objective) for objective in (config.objective, "pixel")]
+        objectives = [asked] if asked else [config.objective, "pixel"]
+        folders = [root / folder_name(layer, objective) for objective in objectives]
         found[layer] = [folder for folder in folders if (folder / CARD_FILE).is_file()]
     for layer in config.layers:
         if not found[layer]:
@@ -78,18 +102,34 @@ def find_initial(config: TrainConfig, encoder: Encoder) -> dict[str, Path]:
     return {layer: found[layer][0] for layer in config.layers}
 
 
-def load_initial(folder: Path, config: TrainConfig, encoder: Encoder) -> ConvDecoder:
-    """Load the decoder in `folder` to continue its training.
+def load_initial(folder: Path, config: TrainConfig, encoder: Encoder) -> Decoder:
+    """Load the decoder in `folder` to continue its training, or to train corrections of it.
+
+    Where it has corrections already, new ones take their place.
 
     Raises:
         CheckpointError: it is damaged, or belongs to another encoder or other weights.
-        TrainingError: its architecture is not a `ConvDecoder`, or not that of the configuration.
+        TrainingError: it cannot be trained, or its architecture is not that of the configuration.
     """
-    decoder = load_decoder(folder, encoder)
-    if not isinstance(decoder, ConvDecoder):
+    decoder = load_decoder(folder, encoder).requires_grad_(True)
+    if config.decoder.corrections:
+        base = decoder.base if isinstance(decoder, CorrectedDecoder) else decoder
+        with seeded(config.seed, decoder.layer.name):
+            decoder = _corrected(base, config)
+    elif isinstance(decoder, LinearDecoder):
         raise TrainingError(
-            f"decoder.initial: {folder} holds a {type(decoder).__name__}; only a ConvDecoder can be trained"
+            f"decoder.initial: {folder} holds a linear decoder, which is fitted and not trained: set "
+            "decoder.corrections to train corrections of it"
         )
+    _freeze_base(decoder)
+    first = decoder.base if isinstance(decoder, CorrectedDecoder) else decoder
+    if isinstance(first, ConvDecoder):
+        _require_architecture(first, config, folder)
+    return decoder.train()
+
+
+def _require_architecture(decoder: ConvDecoder, config: TrainConfig, folder: Path) -> None:
+    """Raise TrainingError if the configuration asks for another architecture than that of the published decoder."""
     stride = decoder.layer.spatial_stride
     asked = {"stages": config.decoder.stages.get(stride)}
     if "log_compress" in config.decoder.model_fields_set:
@@ -100,7 +140,6 @@ def load_initial(folder: Path, config: TrainConfig, encoder: Encoder) -> ConvDec
                 f"decoder.{key}{f'.{stride}' if key == 'stages' else ''} is {value}, but {folder} has "
                 f"{decoder.arguments[key]}: leave decoder.{key} out, since decoder.initial brings it along"
             )
-    return decoder
 
 
 @torch.no_grad()

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 
-from inverters.decoders.base import LayerDict, module_key
-from inverters.decoders.convolutional import ConvDecoder
+from inverters.decoders.base import Decoder, LayerDict, module_key
 from inverters.decoders.published import as_published
 from inverters.encoders.base import Encoder
 from inverters.errors import TrainingError
@@ -25,6 +24,7 @@ from inverters.training.optimizers import DISCRIMINATOR_LEARNING_RATE, make_opti
 
 CHECK_STEPS = 50  # between two checks that the losses are finite, for which the host waits for the device
 STRIP_IMAGES = 4  # validation images shown in the log
+SMALLEST_LOSS = 1e-10  # added before a logarithm: 100 dB
 
 EncodeLayers = Callable[[Tensor, Collection[str]], dict[str, Tensor]]
 
@@ -47,7 +47,7 @@ class InversionModule(pl.LightningModule):
         candidates: during validation, the decoders as they would be published, by layer.
     """
 
-    def __init__(self, config: TrainConfig, encoder: Encoder, decoders: Mapping[str, ConvDecoder]) -> None:
+    def __init__(self, config: TrainConfig, encoder: Encoder, decoders: Mapping[str, Decoder]) -> None:
         super().__init__()
         self.config = config
         # In a list, so that it is no submodule: not in checkpoints, not in DDP, not in the moving average.
@@ -62,7 +62,7 @@ class InversionModule(pl.LightningModule):
         self.psnr = LayerDict({layer: _mean() for layer in config.layers})
         scored = config.layers if config.objective == "perceptual" else []
         self.validation_loss = LayerDict({layer: _mean() for layer in scored})
-        self.candidates: dict[str, ConvDecoder] = {}
+        self.candidates: dict[str, Decoder] = {}
 
     def _new_discriminator(self, layer: str) -> Discriminator:
         with seeded(self.config.seed, layer):
@@ -75,10 +75,13 @@ class InversionModule(pl.LightningModule):
 
     @torch.no_grad()
     def fit_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Set the mean and standard deviation of all features from `batches` of images, N×3×S×S each."""
+        """Set the mean and standard deviation of all features from `batches` of images, N×3×S×S each.
+
+        Decoders that training does not start from scratch keep their own.
+        """
         statistics = feature_statistics(self.encoder, self.config.encoder_layers, batches)
         for layer, (mean, std) in statistics.items():
-            if layer in self.decoders:
+            if layer in self.decoders and self.config.decoder.initial is None:
                 self.decoders[layer].set_statistics(mean, std)
             if hasattr(self, f"std_{module_key(layer)}"):
                 floor = 1e-6 * float(std.max()) + 1e-12
@@ -94,18 +97,29 @@ class InversionModule(pl.LightningModule):
         step = self.global_step + 1
         if step % CHECK_STEPS == 0:
             _require_finite("losses", losses, step)
-        self.log_dict({f"loss/{layer}": loss.detach() for layer, loss in losses.items()})
         return torch.stack(list(losses.values())).sum()
 
     def _loss(self, layer: str, images: Tensor, features: Mapping[str, Tensor]) -> Tensor:
-        """The loss of the layer's decoder, and of its discriminator, if it has one."""
-        preds = self.decoders[layer](features[layer])
-        loss = self._reconstruction_loss(layer, preds, images, features, self.encoder)
+        """The loss of the layer's decoder, and of its discriminator, if it has one.
+
+        That of a decoder with several steps is the sum of the logarithms of their losses, so that the gradients of
+        steps with small errors are as large as those of others.
+        """
+
+        def encode(images: Tensor) -> Tensor:
+            found: Tensor = self.encoder(images, [layer])[layer]
+            return found
+
+        steps = self.decoders[layer].steps(features[layer], encode)
+        trained = [step for step in steps if step.requires_grad]
+        losses = [self._reconstruction_loss(layer, step, images, features, self.encoder) for step in trained]
         if weight := self.config.loss.adversarial:
-            generator_loss, discriminator_loss = adversarial_losses(self.discriminators[layer], preds, images)
+            generator_loss, discriminator_loss = adversarial_losses(self.discriminators[layer], trained[-1], images)
             self.log(f"discriminator/{layer}", discriminator_loss.detach())
-            loss = loss + weight * generator_loss
-            # Adds the gradient of the discriminator's loss, but not its value.
+            losses[-1] = losses[-1] + weight * generator_loss
+        self.log(f"loss/{layer}", losses[-1].detach())
+        loss = losses[0] if len(steps) == 1 else (torch.stack(losses) + SMALLEST_LOSS).log().sum()
+        if self.config.loss.adversarial:  # adds the gradient of the discriminator's loss, but not its value
             loss = loss + (discriminator_loss - discriminator_loss.detach())
         return loss
 
@@ -206,7 +220,7 @@ class InversionModule(pl.LightningModule):
         for networks in (self.decoders, self.discriminators):
             _require_finite("weights", {layer: _norm(network) for layer, network in networks.items()}, self.global_step)
         checkpoint["config"] = self.config.model_dump(mode="json")
-        checkpoint["decoders"] = {layer: decoder.arguments for layer, decoder in self.decoders.items()}
+        checkpoint["decoders"] = {layer: decoder.description for layer, decoder in self.decoders.items()}
 
 
 def _mean() -> MeanMetric:

@@ -7,7 +7,7 @@ from timm.optim.muon import Muon
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
-from inverters.decoders.convolutional import ConvDecoder
+from inverters.decoders.base import Decoder
 from inverters.training.sections import OptimizerConfig
 
 # Adam's largest stable learning rate falls as 1/width (Yang et al. 2021, "Tensor Programs V"): the configured rate is
@@ -22,18 +22,18 @@ def make_optimizer(settings: OptimizerConfig, networks: Mapping[str, nn.Module])
     Muon orthogonalises the updates of convolutions, scaled so that AdamW's learning rates hold (Liu et al. 2025), and
     leaves biases to AdamW, both with Nesterov momentum.
     """
-    groups = [{"name": name, "params": list(network.parameters())} for name, network in networks.items()]
+    groups = [
+        {"name": name, "params": [parameter for parameter in network.parameters() if parameter.requires_grad]}
+        for name, network in networks.items()
+    ]
     if settings.algorithm == "muon":
         return Muon(groups, settings.learning_rate, weight_decay=settings.weight_decay, nesterov=True)
     return AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay)
 
 
-def peak_learning_rates(settings: OptimizerConfig, decoders: Mapping[str, ConvDecoder]) -> dict[str, float]:
+def peak_learning_rates(settings: OptimizerConfig, decoders: Mapping[str, Decoder]) -> dict[str, float]:
     """The largest learning rate of each decoder, in inverse proportion to its width."""
-    return {
-        layer: settings.learning_rate * LEARNING_RATE_WIDTH / decoder.stages[0][0]
-        for layer, decoder in decoders.items()
-    }
+    return {layer: settings.learning_rate * LEARNING_RATE_WIDTH / decoder.width for layer, decoder in decoders.items()}
 
 
 def schedule(step: int, steps: int, warmup_steps: int) -> float:

@@ -70,12 +70,18 @@ class EncoderConfig(Section):
 class DecoderConfig(Section):
     """The architecture of the decoders, by layer stride a list of [width, residual blocks]; see `ConvDecoder`.
 
-    `initial` names published decoders to start from: a folder, or `shipped`. They bring their architecture along.
+    `initial` names published decoders to start from: a folder, or `shipped`. They bring their architecture along. With
+    `corrections`, they are the base of as many new ones (see `CorrectedDecoder`), and are not trained any more.
+    `initial_objective` is theirs; None takes that of the run, or else pixel. `correction_sizes` are by layer stride
+    [width, depth].
     """
 
     stages: dict[PositiveInt, list[tuple[PositiveInt, NonNegativeInt]]] = {}
     log_compress: StrictBool = False
     initial: str | None = None
+    initial_objective: Literal["pixel", "perceptual", "linear"] | None = None
+    corrections: NonNegativeInt = 0
+    correction_sizes: dict[PositiveInt, tuple[PositiveInt, PositiveInt]] = {}
 
     @field_validator("stages", mode="after")
     @classmethod

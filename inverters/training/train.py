@@ -156,19 +156,17 @@ def _new_module(
     if state is not None:
         return InversionModule(config, encoder, new_decoders(config, encoder, state.get("decoders")))
     folders = find_initial(config, encoder)
+    for layer, folder in folders.items():
+        rank_zero_info(f"{layer} starts from {folder}")
     initial = {layer: load_initial(folder, config, encoder) for layer, folder in folders.items()}
-    arguments = {layer: decoder.arguments for layer, decoder in initial.items()}
-    module = InversionModule(config, encoder, new_decoders(config, encoder, arguments))
+    module = InversionModule(config, encoder, initial or new_decoders(config, encoder))
     module.fit_statistics(data.first_images(STATISTICS_IMAGES))
-    for layer, decoder in initial.items():
-        rank_zero_info(f"{layer} starts from {folders[layer]}")
-        module.decoders[layer].load_state_dict(decoder.state_dict())
     return module
 
 
 def _best_decoders(config: TrainConfig, encoder: Encoder, best: BestDecoders) -> list[TrainedDecoder]:
     trained = []
-    decoders = new_decoders(config, encoder, {layer: kept["arguments"] for layer, kept in best.best.items()})
+    decoders = new_decoders(config, encoder, {layer: kept["description"] for layer, kept in best.best.items()})
     for layer, decoder in decoders.items():
         kept = best.best[layer]
         decoder.load_state_dict(kept["state"])

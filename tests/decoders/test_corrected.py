@@ -29,7 +29,7 @@ def encode(encoder: VGGEncoder, layer: str, batch: Tensor) -> Tensor:
 def corrected(layer: str, corrections: int = 2) -> tuple[CorrectedDecoder, Encode, VGGEncoder]:
     torch.manual_seed(0)
     encoder = VGGEncoder([layer], weights="random")
-    decoder = CorrectedDecoder(ConvDecoder(encoder.layers[layer], [(8, 1)]), corrections, width=8, context=(8, 1))
+    decoder = CorrectedDecoder(ConvDecoder(encoder.layers[layer], [(8, 1)]), corrections, width=8, depth=2)
     features = encode(encoder, layer, images())
     decoder.set_statistics(features.mean((0, 2, 3)), features.std((0, 2, 3)))
     return decoder, partial(encode, encoder, layer), encoder
@@ -148,8 +148,8 @@ def test_it_is_published_with_its_base(tmp_path: Path) -> None:
 
 def test_corrections_of_corrections_are_refused(tmp_path: Path) -> None:
     decoder, _, encoder = corrected("relu2_1")
-    nested = {"base": {"architecture": "corrected", "decoder": decoder.arguments}, "corrections": 1}
+    nested = {"base": decoder.description, "corrections": 1}
     made = card(decoder, encoder).model_copy(update={"decoder": nested})
     folder = publish_decoder(decoder, made, tmp_path)
-    with pytest.raises(CheckpointError, match="the base has corrections itself"):
+    with pytest.raises(CheckpointError, match="a decoder with corrections cannot be corrected"):
         load_decoder(folder, encoder)
