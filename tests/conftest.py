@@ -13,7 +13,9 @@ import yaml
 from PIL import Image
 
 from inverters.cli.main import main
+from inverters.decoders.base import Decoder
 from inverters.decoders.convolutional import ConvDecoder
+from inverters.decoders.corrected import CorrectedDecoder
 from inverters.decoders.published import DecoderCard, publish_decoder
 from inverters.encoders.vgg import VGGEncoder
 from inverters.training.config import TrainConfig
@@ -26,19 +28,23 @@ def publish_tiny(
     layers: tuple[str, ...] = TINY_LAYERS,
     weights: str = "random",
     objective: Literal["pixel", "perceptual", "linear"] = "pixel",
+    corrections: int = 0,
 ) -> Path:
     """Untrained decoders of few channels for an encoder with random weights, published under `root`."""
     encoder = VGGEncoder(layers, weights=weights)
     for layer in layers:
         torch.manual_seed(0)
-        decoder = ConvDecoder(encoder.layers[layer], stages=[(4, 1)])
+        decoder: Decoder = ConvDecoder(encoder.layers[layer], stages=[(4, 1)])
+        if corrections:
+            decoder = CorrectedDecoder(decoder, corrections, width=4, depth=1)
         card = DecoderCard(
             encoder="vgg19",
             weights=weights,
             fingerprint=encoder.fingerprint(layer),
             layer=layer,
             objective=objective,
-            decoder={"stages": decoder.stages},
+            architecture=decoder.architecture,
+            decoder=decoder.arguments,
             loss={"pixel": 1.0},
             data={},
             steps=0,

@@ -121,6 +121,16 @@ Checkpoints = Annotated[
         rich_help_panel=HOW,
     ),
 ]
+Corrections = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Corrections that each decoder applies at most; 0 is fastest.",
+        show_default="all",
+        rich_help_panel=HOW,
+    ),
+]
 Seed = Annotated[int, typer.Option(callback=check_seed, metavar="N", help="Random seed.", rich_help_panel=HOW)]
 OutputDir = Annotated[
     Path, typer.Option("--output-dir", "-o", metavar="DIR", help="Folder for the results.", rich_help_panel=WHERE)

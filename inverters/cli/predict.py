@@ -14,6 +14,7 @@ from inverters.cli.options import (
     WHAT,
     WHERE,
     Checkpoints,
+    Corrections,
     Device,
     Encoder,
     ImageColumn,
@@ -92,6 +93,7 @@ def predict(
             rich_help_panel=HOW,
         ),
     ] = 0,
+    corrections: Corrections = None,
     checkpoints: Checkpoints = None,
     tile: Annotated[
         int | None,
@@ -158,7 +160,7 @@ def predict(
     if not distributed:
         _print_missing(missing_decoders(names, selection), printer)
     place, shorter_side = "cpu" if distributed else device, pixels(size)
-    runners = load_runners(names, selection, encoder, weights, checkpoints, place, shorter_side, steps)
+    runners = load_runners(names, selection, encoder, weights, checkpoints, place, shorter_side, steps, corrections)
     provenances = [runner.provenance for runner in runners]
     writer = _make_writer(format, images, provenances, output_dir, details, overwrite)
     pipeline = Pipeline(Reader(images, writer, shorter_side, skip_existing), runners, tile=tile)

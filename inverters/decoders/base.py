@@ -44,6 +44,11 @@ class Decoder(nn.Module):
         return {"architecture": self.architecture, "arguments": self.arguments}
 
     @property
+    def needs_float32(self) -> bool:
+        """Whether bfloat16 would limit its reconstructions, which at stride 1 are almost lossless."""
+        return self.layer.stride == 1
+
+    @property
     def halo(self) -> int:
         """How many pixels beyond its own stride×stride cell a feature influences, on each side."""
         raise NotImplementedError

@@ -68,6 +68,10 @@ class CorrectedDecoder(Decoder):
         self.base.set_statistics(mean, std)
 
     @property
+    def needs_float32(self) -> bool:
+        return False  # corrections mend rounding errors too: only features, errors and images are float32 at stride 1
+
+    @property
     def halo(self) -> int:
         if not self.active:
             return self.base.halo

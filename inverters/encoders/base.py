@@ -32,6 +32,9 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """Compute the features of `images` in one pass, which ends at the deepest of `layers`.
 
+        Layers of stride 1 are computed in float32, under autocast too: their reconstructions are almost lossless, and
+        bfloat16 would limit them. The pass goes on from there in the precision of autocast.
+
         Args:
             images: N×3×H×W, RGB in [0, 1].
             layers: names of `self.layers`.

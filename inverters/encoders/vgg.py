@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from inverters.encoders.base import Encoder
 from inverters.encoders.vgg_layers import DEFAULT_ENCODER, INPUT_MULTIPLE, VGG_NAMES, vgg_layers, vgg_modules
@@ -62,7 +63,7 @@ class VGGEncoder(Encoder):
                 case "norm":
                     module = nn.BatchNorm2d(channels, device="meta")
                 case "relu":
-                    module = nn.ReLU()  # not in place: it would overwrite the features of the convolution
+                    module = nn.ReLU()
                 case _:
                     module = nn.MaxPool2d(2)
             self.features.append(module)
@@ -89,14 +90,19 @@ class VGGEncoder(Encoder):
         x = images if self.preprocessing.order == "RGB" else images.flip(1)
         x = (x * self.preprocessing.scale - self.mean) / self.std
         found: dict[str, Tensor] = {}
+        exact = {name for name in layers if self.layers[name].stride == 1}
         missing = set(layers)
-        for module, (_, layer) in zip(self.features, self._vgg_modules, strict=True):
+        device, previous = images.device.type, ""
+        for module, (kind, layer) in zip(self.features, self._vgg_modules, strict=True):
             if not missing:
                 break
-            x = module(x)
+            with torch.autocast(device, enabled=torch.is_autocast_enabled(device) and not exact & missing):
+                # In place, unless that would overwrite features of the convolution that were asked for.
+                x = F.relu(x, inplace=previous not in found) if kind == "relu" else module(x)
             if layer.name in missing:
                 found[layer.name] = x
                 missing.remove(layer.name)
+            previous = layer.name
         return found
 
     def fingerprint(self, layer: str) -> str:

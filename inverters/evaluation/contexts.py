@@ -11,8 +11,7 @@ from torch import Tensor
 from inverters.encoders.registry import create_encoder
 from inverters.evaluation.profiling import timed
 from inverters.inversion.inverter import Inverter, weights_digest
-from inverters.inversion.loading import load_inverter
-from inverters.inversion.method_names import decoder_objective
+from inverters.inversion.loading import load_inverters
 from inverters.inversion.methods import Method, Optimize, Reconstruction, create_method
 
 REPEATS = 5  # runs of a decoder; its time is their median
@@ -64,6 +63,7 @@ def load_contexts(
     weights: str | None,
     checkpoints: Path | None,
     device: torch.device,
+    corrections: int | None,
     iterations: int,
     seed: int,
 ) -> tuple[list[LayerContext], str]:
@@ -71,7 +71,7 @@ def load_contexts(
 
     Args:
         selection: see `inversion.selection.select_methods`.
-        encoder, weights, checkpoints, device: see `load_inverter`.
+        encoder, weights, checkpoints, device, corrections: see `load_inverter`.
         iterations, seed: see `create_method`.
 
     Returns:
@@ -81,13 +81,9 @@ def load_contexts(
         WeightsError, CheckpointError: see `load_inverter`.
     """
     inverter = Inverter(create_encoder(encoder, weights, selection), {}, device)
-    objectives = {objective for methods in selection.values() for objective in map(decoder_objective, methods)}
-    decoding = {}
-    for objective in sorted(filter(None, objectives)):
-        layers = [layer for layer, methods in selection.items() if objective in map(decoder_objective, methods)]
-        decoding[objective] = load_inverter(layers, encoder, weights, checkpoints, str(device), objective)
+    decoding = load_inverters(selection, encoder, weights, checkpoints, str(device), corrections)
     contexts = [
         LayerContext(layer, inverter, {name: create_method(name, decoding, iterations, seed) for name in methods})
         for layer, methods in selection.items()
     ]
-    return contexts, weights_digest([inverter.encoder, *(loaded.decoders for loaded in decoding.values())])
+    return contexts, weights_digest([inverter.encoder, *(decoding[name].decoders for name in sorted(decoding))])

@@ -43,6 +43,7 @@ def evaluate(
     encoder: str = DEFAULT_ENCODER,
     weights: str | None = None,
     checkpoints: Path | None = None,
+    corrections: int | None = None,
     device: str = "auto",
     split: str = "validation",
     image_column: str = "image",
@@ -65,7 +66,7 @@ def evaluate(
             smaller, or cannot be read, are skipped, and named in the settings' `skipped`.
         output_dir: made if it does not exist.
         seed: of the optimisations' initial noise and of the bootstrap.
-        encoder, weights, checkpoints, device: see `load_inverter`.
+        encoder, weights, checkpoints, corrections, device: see `load_inverter`.
         split: of a hub data set.
         image_column: the column that holds the images.
         command: what a user typed; it is recorded in the settings.
@@ -80,7 +81,7 @@ def evaluate(
     methods = [method for method in METHODS if method in methods]
     selection = select_methods(methods, layers, encoder, weights, checkpoints)
     photographs, skipped = load_photographs(data, split, image_column, size, limit)
-    contexts, networks = load_contexts(selection, encoder, weights, checkpoints, place, iterations, seed)
+    contexts, networks = load_contexts(selection, encoder, weights, checkpoints, place, corrections, iterations, seed)
     settings = claim_folder(
         output_dir,
         {
@@ -99,6 +100,7 @@ def evaluate(
             "layers": list(selection),
             "methods": [method for method in methods if any(method in some for some in selection.values())],
             "missing_decoders": missing_decoders(methods, selection),
+            "corrections": corrections,
             "iterations": iterations,
             "seed": seed,
             "device": _describe(place),

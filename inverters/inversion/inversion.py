@@ -14,7 +14,7 @@ from inverters.encoders.names import find_layers
 from inverters.errors import OutputError
 from inverters.inversion.provenance import Provenance, reconstruction_name
 from inverters.inversion.saved import STRIP, ImageMetrics, MethodMetrics, find_results, save_results
-from inverters.inversion.strip import StripRow, comparison_strip
+from inverters.inversion.strip import StripRow, depth_strip
 from inverters.metrics import peak_signal_noise_ratio
 
 
@@ -89,11 +89,11 @@ def compare(inversions: Sequence[Inversion], details: bool = False) -> Image.Ima
     header = first.provenance.describe_network()
     if len(inversions) == 1:
         rows = [StripRow("", first, first.psnr)]
-        return comparison_strip(first.image, rows, list(first), [*header, first.provenance.describe_method()], details)
+        return depth_strip(first.image, rows, list(first), [*header, first.provenance.describe_method()], details)
     rows = [StripRow(inversion.provenance.describe_method(), inversion, inversion.psnr) for inversion in inversions]
     names = {layer for inversion in inversions for layer in inversion}
     layers = [layer.name for layer in find_layers(names, first.provenance.encoder)]
-    return comparison_strip(first.image, rows, layers, header, details)
+    return depth_strip(first.image, rows, layers, header, details)
 
 
 def measure(inversions: Sequence[Inversion]) -> ImageMetrics:

@@ -25,8 +25,9 @@ class Inverter(nn.Module):
     """An encoder, and decoders for some of its layers.
 
     Layers of stride 1 are computed in float32: their reconstructions are almost lossless, and bfloat16 would limit
-    them. All other layers are computed in bfloat16 on devices with native support for it, and else in float32. TF32 is
-    never used.
+    them. All other layers, and corrections, are computed in bfloat16 on devices with native support for it, and else in
+    float32. TF32 is never used. In bfloat16 the last bits of a deep layer's features depend on whether a layer of
+    stride 1 is computed in the same pass.
 
     Args:
         encoder: moved to `device`.
@@ -142,26 +143,19 @@ class Inverter(nn.Module):
     def _padded(self, images: Tensor) -> Tensor:
         return pad_to_multiple(images.to(self.device, torch.float32), self.encoder.input_multiple)
 
-    def _in_float32(self, layer: str) -> bool:
-        return self.encoder.layers[layer].stride == 1 or not has_fast_bfloat16(self.device)
-
     def _autocast(self, float32: bool) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=not float32)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=not float32 and has_fast_bfloat16(self.device))
 
     def _encode(self, images: Tensor, layers: Sequence[str], exact: bool = False) -> dict[str, Tensor]:
-        self.encoder.require_layers(layers)
         images = images.contiguous(memory_format=torch.channels_last)
-        features: dict[str, Tensor] = {}
-        float32 = [layer for layer in layers if exact or self._in_float32(layer)]
-        bfloat16 = [layer for layer in layers if layer not in float32]
-        for some in filter(None, (float32, bfloat16)):
-            with exact_float32(), self._autocast(some is float32):
-                features |= self.encoder(images, some)
+        with exact_float32(), self._autocast(exact):
+            features: dict[str, Tensor] = self.encoder(images, layers)
         return {layer: features[layer] for layer in layers}
 
     def _decode(self, layer: str, features: Tensor) -> Tensor:
-        with exact_float32(), self._autocast(self._in_float32(layer)):
-            pixels: Tensor = self.decoders[layer](features, partial(self._encode_layer, layer))
+        decoder = self.decoders[layer]
+        with exact_float32(), self._autocast(decoder.needs_float32):
+            pixels: Tensor = decoder(features, partial(self._encode_layer, layer))
         return pixels.float().clamp(0, 1)
 
     def _encode_layer(self, layer: str, images: Tensor) -> Tensor:

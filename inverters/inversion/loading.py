@@ -1,14 +1,16 @@
 """`load_inverter`: an encoder and its published decoders."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from inverters.decoders.corrected import CorrectedDecoder
 from inverters.decoders.published import available_decoders, encoder_folder, find_checkpoints, folder_name, load_decoder
 from inverters.devices import find_device
 from inverters.encoders.names import DEFAULT_ENCODER, check_weights, default_weights, find_layers, last_of_each_stage
 from inverters.encoders.registry import create_encoder
-from inverters.errors import CheckpointError
+from inverters.errors import CheckpointError, InverterError
 from inverters.inversion.inverter import Inverter
+from inverters.inversion.method_names import decoder_objective
 
 
 def load_inverter(
@@ -18,6 +20,7 @@ def load_inverter(
     checkpoints: Path | str | None = None,
     device: str = "auto",
     objective: str = "pixel",
+    corrections: int | None = None,
 ) -> Inverter:
     """Load an encoder and its published decoders.
 
@@ -30,20 +33,53 @@ def load_inverter(
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, see `find_device`.
         objective: `pixel` for decoders trained on the error of the pixels, `perceptual` for those trained on the errors
             of features too, `linear` for those fitted in closed form.
+        corrections: how many corrections each decoder applies at most, 0 for the base alone; None applies all.
 
     Raises:
         UnknownNameError: an encoder, layer, set of weights or objective does not exist.
         CheckpointError: a decoder is missing, damaged, or belongs to another encoder.
         WeightsError: the encoder's weights cannot be found or downloaded.
-        InverterError: there is no such device.
+        InverterError: there is no such device, or `corrections` is negative.
     """
+    if corrections is not None and corrections < 0:
+        raise InverterError(f"corrections must not be negative: {corrections}")
     root = find_checkpoints(Path(checkpoints) if checkpoints is not None else None)
     names = choose_layers(layers, encoder, weights, root, objective)
     target = find_device(device)
     network = create_encoder(encoder, weights, names)
     folder = root / encoder_folder(encoder, weights)
     decoders = {layer: load_decoder(folder / folder_name(layer, objective), network) for layer in names}
+    for decoder in decoders.values():
+        if corrections is not None and isinstance(decoder, CorrectedDecoder):
+            decoder.active = min(corrections, decoder.active)
     return Inverter(network, decoders, target)
+
+
+def load_inverters(
+    selection: Mapping[str, Sequence[str]],
+    encoder: str,
+    weights: str | None,
+    checkpoints: Path | str | None,
+    device: str,
+    corrections: int | None = None,
+) -> dict[str, Inverter]:
+    """Load an inverter for each objective whose decoders the methods of a selection need.
+
+    Args:
+        selection: from `select_methods`.
+        encoder, weights, checkpoints, device, corrections: see `load_inverter`.
+
+    Raises:
+        InverterError: see `load_inverter`.
+    """
+    layers: dict[str, list[str]] = {}
+    for layer, methods in selection.items():
+        for objective in dict.fromkeys(filter(None, map(decoder_objective, methods))):
+            layers.setdefault(objective, []).append(layer)
+    return {
+        objective: load_inverter(names, encoder, weights, checkpoints, device, objective, corrections)
+        for objective, names in layers.items()
+    }
 
 
 def choose_layers(

@@ -23,6 +23,7 @@ class Provenance:
         preset: the name of its settings in `PRESETS`.
         iterations: how many steps it was given.
         seed: of the noise; None where it did not start from noise.
+        corrections: the number that decoders apply at most; None for all, or where the method has no decoder.
     """
 
     encoder: str
@@ -36,6 +37,7 @@ class Provenance:
     preset: str | None = None
     iterations: int | None = None
     seed: int | None = None
+    corrections: int | None = None
 
     @property
     def label(self) -> str:
@@ -53,9 +55,10 @@ class Provenance:
 
     def describe_method(self) -> str:
         """The method for people: `pixel decoder`, `lbfgs from noise (200 iterations, seed 0)`."""
+        limit = "" if self.corrections is None else f" with at most {self.corrections} corrections"
         if self.init is None:
-            return f"{self.objective} decoder"
-        start = f"the {self.objective} decoder" if self.init == "decoder" else self.init
+            return f"{self.objective} decoder{limit}"
+        start = f"the {self.objective} decoder{limit}" if self.init == "decoder" else self.init
         seed = "" if self.seed is None else f", seed {self.seed}"
         return f"{self.method.rpartition('+')[2]} from {start} ({self.iterations} iterations{seed})"
 
@@ -88,5 +91,5 @@ def _change(key: str, old: Any, new: Any) -> str:
         return "the values of the weights"
     if key == "layers":
         old, new = ",".join(old), ",".join(new)
-    nothing = "full" if key == "size" else "none"
+    nothing = {"size": "full", "corrections": "all"}.get(key, "none")
     return f"{key} ({nothing if old is None else old}, now {nothing if new is None else new})"

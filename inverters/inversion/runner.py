@@ -17,7 +17,7 @@ from inverters.encoders.registry import create_encoder
 from inverters.errors import unknown_name
 from inverters.inversion.inversion import Inversion
 from inverters.inversion.inverter import Inverter, weights_digest
-from inverters.inversion.loading import load_inverter
+from inverters.inversion.loading import load_inverter, load_inverters
 from inverters.inversion.method_names import DECODER_METHODS, decoder_objective
 from inverters.inversion.methods import Decode, Optimize, create_method
 from inverters.inversion.presets import PRESETS
@@ -107,6 +107,7 @@ def make_runner(
     size: int | None = 512,
     *,
     objective: str | None = "pixel",
+    corrections: int | None = None,
     layers: Iterable[str] | None = None,
     optimize: Optimize | None = None,
 ) -> MethodRunner:
@@ -116,6 +117,7 @@ def make_runner(
         inverter, optimize: see `MethodRunner`.
         size: pixels to which the shorter side of the images was shrunk; None for the full size.
         objective: the objective of the inverter's decoders.
+        corrections: the number that they apply at most; None for all.
         layers: those to invert; None takes all that have a decoder.
     """
     encoder, preset, init, seed = inverter.encoder, None, None, None
@@ -139,6 +141,7 @@ def make_runner(
         preset,
         optimize.iterations if optimize else None,
         seed,
+        corrections if objective else None,
     )
     return MethodRunner(inverter, provenance, optimize)
 
@@ -152,6 +155,7 @@ def load_runners(
     device: str = "auto",
     size: int | None = 512,
     iterations: int = 200,
+    corrections: int | None = None,
 ) -> list[MethodRunner]:
     """Load the encoder and decoders of each method. A method that can invert no layer has no runner.
 
@@ -161,26 +165,26 @@ def load_runners(
         encoder, weights, checkpoints, device: see `load_inverter`.
         size: see `make_runner`.
         iterations: of methods that optimise.
+        corrections: see `load_inverter`.
 
     Raises:
         InverterError: see `load_inverter`.
     """
-    inverters: dict[str | None, Inverter] = {}
+    inverters = load_inverters(selection, encoder, weights, checkpoints, device, corrections)
     runners = []
     for method in methods:
         if not (layers := [layer for layer, some in selection.items() if method in some]):
             continue
         objective = decoder_objective(method)
-        if objective not in inverters:
-            inverters[objective] = (
-                load_inverter(layers, encoder, weights, checkpoints, device, objective)
-                if objective
-                else Inverter(create_encoder(encoder, weights, layers), {}, find_device(device))
-            )
-        inverter = inverters[objective]
-        made = create_method(method, {objective: inverter} if objective else {}, iterations)
+        if objective:
+            inverter = inverters[objective]
+        else:
+            inverter = Inverter(create_encoder(encoder, weights, layers), {}, find_device(device))
+        made = create_method(method, inverters, iterations)
         optimize = made if isinstance(made, Optimize) else None
-        runners.append(make_runner(inverter, size, objective=objective, layers=layers, optimize=optimize))
+        runners.append(
+            make_runner(inverter, size, objective=objective, corrections=corrections, layers=layers, optimize=optimize)
+        )
     return runners
 
 
@@ -193,6 +197,7 @@ def invert(
     weights: str | None = None,
     checkpoints: Path | str | None = None,
     objective: str = "pixel",
+    corrections: int | None = None,
     device: str = "auto",
     inverter: Inverter | None = None,
 ) -> Inversion:
@@ -203,9 +208,9 @@ def invert(
             `to_image`.
         layers: a name, several of them, or `"all"` that have a decoder; None takes the last of these in each stage.
         size: pixels to which the shorter side of a larger image is shrunk; None keeps its size.
-        encoder, weights, checkpoints, objective, device: what to load; see `load_inverter`.
+        encoder, weights, checkpoints, objective, corrections, device: what to load; see `load_inverter`.
         inverter: an inverter to use, so that it is loaded once for many images; `encoder`, `weights`, `checkpoints` and
-            `device` are then ignored, and `objective` is recorded as that of its decoders.
+            `device` are then ignored, and `objective` and `corrections` are recorded as those of its decoders.
 
     Raises:
         ImageError: the image cannot be read, or is of another kind.
@@ -218,11 +223,11 @@ def invert(
     if size:
         pixels = resize_shorter_side(pixels, size)
     if inverter is None:
-        inverter = load_inverter(layers, encoder, weights, checkpoints, device, objective)
+        inverter = load_inverter(layers, encoder, weights, checkpoints, device, objective, corrections)
     elif layers is not None and layers != "all":
         inverter = _restricted(inverter, [layers] if isinstance(layers, str) else list(layers))
     source = str(image) if isinstance(image, str | Path) else None
-    return make_runner(inverter, size, objective=objective).run(pixels, source)
+    return make_runner(inverter, size, objective=objective, corrections=corrections).run(pixels, source)
 
 
 def _restricted(inverter: Inverter, layers: Sequence[str]) -> Inverter:

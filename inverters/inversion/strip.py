@@ -35,29 +35,18 @@ class StripRow:
 
 
 def depth_strip(
-    original: Tensor,
-    reconstructions: Mapping[str, Tensor],
-    psnr: Mapping[str, float],
-    header: Sequence[str] = (),
-    details: bool = False,
+    original: Tensor, rows: Sequence[StripRow], layers: Sequence[str], header: Sequence[str] = (), details: bool = False
 ) -> Image.Image:
     """Draw the original, then its reconstruction from each layer, with the layer's name and PSNR under it.
 
     Args:
         original: 3×H×W in [0, 1], as the reconstructions.
-        reconstructions: by layer, in the order of their columns.
-        psnr: in dB, by layer.
+        rows: of one method each, which may lack layers.
+        layers: the columns.
         header: the parts of a line above the strip.
         details: whether to add a row of crops, enlarged four times, of the place where the reconstructions err most
             (the same for all, framed in the original), and a row of the absolute difference times ten.
     """
-    return comparison_strip(original, [StripRow("", reconstructions, psnr)], list(reconstructions), header, details)
-
-
-def comparison_strip(
-    original: Tensor, rows: Sequence[StripRow], layers: Sequence[str], header: Sequence[str] = (), details: bool = False
-) -> Image.Image:
-    """Draw a `depth_strip` with a row for each method, and a column for each of `layers`; a row may lack some."""
     original = original.cpu()
     size = _tile_size(original)
     most = LAYERS_PER_ROW if size[0] <= LARGEST_TILE else 2

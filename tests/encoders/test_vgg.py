@@ -89,9 +89,34 @@ def test_the_encoder_stops_at_the_deepest_layer(layer: str) -> None:
     for index, module in encoder.features.named_children():
         module.register_forward_hook(lambda *_, index=index: ran.append(int(index)))
     encoder(photographs(side=32), [layer, "conv1_1"])
-    (deepest,) = (index for index, (_, other) in enumerate(vgg_modules("vgg19")) if other.name == layer)
-    assert ran == list(range(deepest + 1))
+    modules = vgg_modules("vgg19")
+    (deepest,) = (index for index, (_, other) in enumerate(modules) if other.name == layer)
+    assert ran == [index for index in range(deepest + 1) if modules[index][0] != "relu"]  # ReLUs are functions
     assert {int(key.split(".")[1]) for key in encoder.state_dict()} <= set(range(deepest + 1))
+
+
+def test_relus_in_place_overwrite_no_layer_that_was_asked_for() -> None:
+    names, images = ["conv1_1", "relu1_1", "conv1_2", "relu2_1"], photographs(side=32)
+    encoder = VGGEncoder(names, weights="random")
+    together = encoder(images, names)
+    x = (images - encoder.mean) / encoder.std
+    torch.testing.assert_close(together["conv1_1"], encoder.features[0](x))
+    for name in names:
+        assert torch.equal(encoder(images, [name])[name], together[name])
+
+
+def test_layers_of_stride_1_are_float32_under_autocast_in_one_pass() -> None:
+    encoder, images, ran = VGGEncoder(["relu1_1", "relu2_1"], weights="random"), photographs(side=32), []
+    encoder.features[0].register_forward_hook(lambda *_: ran.append("conv1_1"))
+    exact = encoder(images, ["relu1_1", "relu2_1"])
+    ran.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = encoder(images, ["relu1_1", "relu2_1"])
+        assert ran == ["conv1_1"]
+        assert encoder(images, ["relu2_1"])["relu2_1"].dtype == torch.bfloat16
+    assert torch.equal(found["relu1_1"], exact["relu1_1"])
+    assert found["relu2_1"].dtype == torch.bfloat16
+    torch.testing.assert_close(found["relu2_1"].float(), exact["relu2_1"], rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("layers", [["relu1_2"], ["relu1_1", "relu1_2"], ["relu9_9"]])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Outcome
+from conftest import Outcome, publish_tiny
 from datasets import Dataset, enable_progress_bars
 from PIL import Image
 
@@ -35,6 +35,19 @@ def test_it_prints_a_table_and_what_it_leaves_out(invert: Invert, command: list[
     assert "linear is left out at relu1_1, relu2_1: there is no decoder.\n" in result.err
     assert "2/4  0.png  relu2_1  decoder: " in result.err
     assert Path("evaluation/report.md").exists()
+
+
+def test_without_corrections_it_is_another_evaluation(
+    invert: Invert, command: list[str | Path], tmp_path: Path
+) -> None:
+    publish_tiny(tmp_path / "corrected", corrections=1)
+    command[command.index("--checkpoints") + 1] = tmp_path / "corrected"
+    assert invert(*command, "--corrections", "0").status == 0
+    results = json.loads(Path("evaluation/results.json").read_text())
+    assert results["corrections"] == 0
+    result = invert(*command)
+    assert result.status == 1
+    assert "belongs to another evaluation, with corrections 0 (here None)" in result.err
 
 
 def test_json_is_one_document(invert: Invert, command: list[str | Path]) -> None:

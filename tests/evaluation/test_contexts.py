@@ -17,7 +17,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_context_runs_each_of_its_methods(checkpoints: Path) -> None:
     selection = {"relu1_1": ["decoder", "decoder+lbfgs"], "relu1_2": ["linear"]}
-    contexts, digest = load_contexts(selection, "vgg19", "random", checkpoints, torch.device("cpu"), 1, 0)
+    contexts, digest = load_contexts(selection, "vgg19", "random", checkpoints, torch.device("cpu"), None, 1, 0)
     image = torch.rand(1, 3, 32, 64, generator=torch.Generator().manual_seed(0))
     for context in contexts:
         assert list(context.methods) == selection[context.layer]
@@ -30,7 +30,7 @@ def test_a_context_runs_each_of_its_methods(checkpoints: Path) -> None:
 
 def test_the_digest_tells_decoders_apart(checkpoints: Path) -> None:
     digests = {
-        load_contexts({"relu1_2": methods}, "vgg19", "random", checkpoints, torch.device("cpu"), 1, 0)[1]
+        load_contexts({"relu1_2": methods}, "vgg19", "random", checkpoints, torch.device("cpu"), None, 1, 0)[1]
         for methods in (["decoder"], ["decoder", "linear"], ["lbfgs"])
     }
     assert len(digests) == 3
@@ -41,6 +41,6 @@ def test_ctrl_c_during_an_optimisation_ends_the_evaluation(checkpoints: Path, mo
     stopped = OptimizationResult(image, [[0.0]], [0.0], [1], [None], interrupted=True)
     monkeypatch.setattr("inverters.inversion.methods.invert_by_optimization", lambda *_, **__: stopped)
     selection = {layer: ["lbfgs"] for layer in TINY_LAYERS}
-    contexts, _ = load_contexts(selection, "vgg19", "random", checkpoints, torch.device("cpu"), 1, 0)
+    contexts, _ = load_contexts(selection, "vgg19", "random", checkpoints, torch.device("cpu"), None, 1, 0)
     with pytest.raises(KeyboardInterrupt):
         contexts[0].run("lbfgs", image)

@@ -6,6 +6,7 @@ import pytest
 from conftest import publish_tiny
 
 from inverters import load_inverter as public_load_inverter
+from inverters.decoders.corrected import CorrectedDecoder
 from inverters.errors import CheckpointError, InverterError, UnknownNameError
 from inverters.inversion.loading import load_inverter
 
@@ -57,6 +58,18 @@ def test_the_available_layers_are_listed(root: Path, tmp_path: Path) -> None:
     assert message(error).startswith(
         f"no decoder for vgg19 under {tmp_path / 'vgg19-original'}. Available: none. Train"
     )
+
+
+def test_corrections_are_limited_where_there_are_some(tmp_path: Path) -> None:
+    publish_tiny(tmp_path, ("relu1_1",), corrections=2)
+    publish_tiny(tmp_path, ("relu2_1",))
+    expected = {None: 2, 0: 0, 1: 1, 7: 2}
+    for limit, active in expected.items():
+        decoder = load_inverter("all", weights="random", checkpoints=tmp_path, corrections=limit).decoders["relu1_1"]
+        assert isinstance(decoder, CorrectedDecoder)
+        assert decoder.active == active
+    with pytest.raises(InverterError, match="corrections must not be negative: -1"):
+        load_inverter("all", weights="random", checkpoints=tmp_path, corrections=-1)
 
 
 def test_unknown_names(root: Path) -> None:

@@ -1,6 +1,7 @@
 """Strips: what stands where, at several sizes and shapes."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -15,9 +16,18 @@ from inverters.inversion.strip import (
     MARGIN,
     SMALLEST_TILE,
     StripRow,
-    comparison_strip,
     depth_strip,
 )
+
+
+def one_row(
+    original: Tensor,
+    images: Mapping[str, Tensor],
+    psnr: Mapping[str, float],
+    header: Sequence[str] = (),
+    details: bool = False,
+) -> Image.Image:
+    return depth_strip(original, [StripRow("", images, psnr)], list(images), header, details)
 
 
 def names(count: int) -> list[str]:
@@ -27,7 +37,7 @@ def names(count: int) -> list[str]:
 def strip_of(height: int, width: int, count: int, psnr: float = 31.42, **options: bool) -> Image.Image:
     """A strip of black images, so that everything dark is a tile or text."""
     black = torch.zeros(3, height, width)
-    return depth_strip(black, dict.fromkeys(names(count), black), dict.fromkeys(names(count), psnr), **options)
+    return one_row(black, dict.fromkeys(names(count), black), dict.fromkeys(names(count), psnr), **options)
 
 
 def dark(strip: Image.Image) -> np.ndarray:
@@ -64,7 +74,7 @@ def test_tiles_are_shrunk_and_tiny_ones_enlarged(height: int, width: int, tile: 
 
 def test_a_tiny_image_keeps_its_pixels_as_squares() -> None:
     checkers = (torch.arange(4)[:, None] + torch.arange(4)).remainder(2).float().expand(3, 4, 4)
-    tile = np.array(depth_strip(checkers, {}, {}))[MARGIN:][:SMALLEST_TILE, MARGIN:][:, :SMALLEST_TILE]
+    tile = np.array(one_row(checkers, {}, {}))[MARGIN:][:SMALLEST_TILE, MARGIN:][:, :SMALLEST_TILE]
     assert np.array_equal(tile, np.kron(checkers[0].numpy(), np.full((40, 40), 255))[..., None].repeat(3, axis=2))
 
 
@@ -100,7 +110,7 @@ def test_text_is_neither_cut_nor_overlaps(height: int, width: int, details: bool
 def test_a_caption_of_any_length_fits() -> None:
     name = "a_layer_with_a_name_that_is_much_wider_than_its_tile"
     black = torch.zeros(3, 8, 8)
-    strip = depth_strip(black, {name: black}, {name: 1.0})
+    strip = one_row(black, {name: black}, {name: 1.0})
     text_width = ImageFont.load_default(FONT_SIZE).getlength(name)
     assert text_width > LARGEST_TILE
     assert strip.width >= 2 * text_width + 3 * MARGIN
@@ -132,11 +142,11 @@ def test_an_infinite_psnr_reads_as_a_word(drawn: list[str]) -> None:
 def test_the_header_wraps_to_the_width(drawn: list[str]) -> None:
     black = torch.zeros(3, 200, 60)
     parts = ["vgg19", "original weights", "up to 512 pixels", "pixel decoder"]
-    narrow = depth_strip(black, {}, {}, parts)
+    narrow = one_row(black, {}, {}, parts)
     assert drawn[0] == "\n".join(parts)
     assert narrow.width > ImageFont.load_default(18).getlength(parts[1])
     drawn.clear()
-    depth_strip(black, dict.fromkeys(names(5), black), dict.fromkeys(names(5), 1.0), parts)
+    one_row(black, dict.fromkeys(names(5), black), dict.fromkeys(names(5), 1.0), parts)
     assert drawn[0] == "  ·  ".join(parts)
 
 
@@ -146,7 +156,7 @@ def plain(*colour: float, side: int = 200) -> Tensor:
 
 def test_reconstructions_keep_their_order_and_colours() -> None:
     reconstructions = {"relu2_2": plain(0, 1, 0), "relu1_2": plain(0, 0, 1)}
-    strip = depth_strip(plain(1, 0, 0), reconstructions, {"relu1_2": 1.0, "relu2_2": 2.0})
+    strip = one_row(plain(1, 0, 0), reconstructions, {"relu1_2": 1.0, "relu2_2": 2.0})
     middles = [strip.getpixel((MARGIN + 100 + column * (200 + MARGIN), MARGIN + 100)) for column in range(3)]
     assert middles == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 
@@ -157,7 +167,7 @@ def test_methods_have_a_row_each_and_their_titles(drawn: list[str]) -> None:
         StripRow("first", {"relu2_2": green, "relu1_2": green}, {"relu2_2": 1.0, "relu1_2": 2.0}),
         StripRow("second", {"relu2_2": blue}, {"relu2_2": 3.0}),
     ]
-    strip = comparison_strip(red, rows, ["relu1_2", "relu2_2"])
+    strip = depth_strip(red, rows, ["relu1_2", "relu2_2"])
     pixels = np.array(strip)[:, MARGIN + 100 :: 200 + MARGIN][:, :3]
     colours = [[tuple(pixel) for pixel in line] for line in pixels]
     white = (255, 255, 255)
@@ -175,7 +185,7 @@ def test_details_show_the_place_of_the_largest_error_and_the_difference(drawn: l
     wrong = slightly_off.clone()
     wrong[:, 200:280, 40:120] = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
     layers = {"good": slightly_off, "bad": wrong}
-    strip = np.array(depth_strip(original, layers, dict.fromkeys(layers, 20.0), details=True))
+    strip = np.array(one_row(original, layers, dict.fromkeys(layers, 20.0), details=True))
     assert [text for text in drawn if text] == [
         *("original", "good\n20.0 dB", "bad\n20.0 dB", "x 4", "difference\nx 10")
     ]
@@ -196,5 +206,5 @@ def test_details_show_the_place_of_the_largest_error_and_the_difference(drawn: l
 
 def test_details_of_exact_reconstructions() -> None:
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
-    strip = depth_strip(image, {"relu1_1": image}, {"relu1_1": math.inf}, details=True)
+    strip = one_row(image, {"relu1_1": image}, {"relu1_1": math.inf}, details=True)
     assert strip.height > 3 * SMALLEST_TILE

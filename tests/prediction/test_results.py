@@ -48,6 +48,25 @@ def test_results_made_in_another_way_are_not_overwritten(
     assert files(folder) == sorted(["depth.png", "metrics.json", *(f"{name}.png" for name in names)])
 
 
+def test_fewer_corrections_are_other_results(invert: Run, tmp_path: Path) -> None:
+    source, folder = picture(tmp_path / "photo.png"), tmp_path / "out" / "photo"
+    publish_tiny(tmp_path / "corrected", corrections=2)
+    publish_tiny(tmp_path / "bases")
+    options = ["--weights", "random", "--output-dir", tmp_path / "out", "--overwrite"]
+    seen = {}
+    for limit in ("all", "5", "2", "1", "0"):
+        some = [] if limit == "all" else ["--corrections", limit]
+        assert invert("predict", source, *options, "--checkpoints", tmp_path / "corrected", *some).status == 0
+        seen[limit] = (folder / "relu2_1.png").read_bytes()
+        assert metrics(folder)["methods"]["decoder"]["corrections"] == (None if limit == "all" else int(limit))
+    assert seen["all"] == seen["5"] == seen["2"] != seen["1"] != seen["0"]
+    refused = invert("predict", source, *options[:-1], "--checkpoints", tmp_path / "corrected")
+    assert f"{folder} holds other results: corrections (0, now all). Use --overwrite" in refused.err
+    invert("predict", source, *options, "--checkpoints", tmp_path / "bases")
+    assert (folder / "relu2_1.png").read_bytes() == seen["0"]
+    assert invert("predict", source, *options, "--corrections", "-1").status == 2
+
+
 def test_other_weights_are_told_without_their_digest(invert: Run, options: list[str], tmp_path: Path) -> None:
     source = picture(tmp_path / "photo.png")
     invert("predict", source, *options)
