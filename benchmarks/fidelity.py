@@ -1,10 +1,12 @@
-"""The mean PSNR of the shipped decoders over the centre crops of photographs, in each precision.
+"""How close the shipped decoders come: mean PSNR and feature error over the centre crops of photographs.
 
 python benchmarks/fidelity.py --data photographs [--limit 120]
 """
 
 import argparse
+from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from statistics import fmean
 
@@ -12,14 +14,17 @@ import torch
 from record import record
 from torch import Tensor
 
+from inverters.data.images import round_to_8_bits
 from inverters.data.sources import open_images, read_image
-from inverters.devices import has_fast_bfloat16
+from inverters.decoders.names import OBJECTIVES
+from inverters.devices import exact_float32, has_fast_bfloat16
 from inverters.errors import ImageError
+from inverters.inversion.inverter import Inverter
 from inverters.inversion.loading import load_inverter
-from inverters.metrics import peak_signal_noise_ratio
+from inverters.metrics import feature_error, peak_signal_noise_ratio
 
 SIZE = 224
-BATCH = 8
+BATCH = 4
 
 
 def centre_crops(data: str) -> Iterator[Tensor]:
@@ -34,6 +39,19 @@ def centre_crops(data: str) -> Iterator[Tensor]:
             yield image[:, top : top + SIZE, left : left + SIZE]
 
 
+def in_float32(inverter: Inverter, images: Tensor) -> dict[str, Tensor]:
+    """The reconstructions by layer, computed in float32 throughout."""
+
+    def encode(layer: str, images: Tensor) -> Tensor:
+        return inverter.encode(images, [layer], exact=True)[layer]
+
+    features = inverter.encode(images, exact=True)
+    with exact_float32():
+        return {
+            layer: decoder(features.pop(layer), partial(encode, layer)) for layer, decoder in inverter.decoders.items()
+        }
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -43,25 +61,24 @@ def main() -> None:
     crops = torch.stack(list(islice(centre_crops(arguments.data), arguments.limit)))
     print(f"{len(crops)} crops of {SIZE}×{SIZE}\n")
     rows: list[dict[str, object]] = []
-    for objective in ("pixel", "perceptual", "linear"):
+    for objective in OBJECTIVES:
         inverter = load_inverter("all", objective=objective)
-        fast = has_fast_bfloat16(inverter.device)
-        ways = ("invert predict", "float32", *(["bfloat16"] if fast else []))
-        psnr: dict[str, dict[str, list[float]]] = {layer: {way: [] for way in ways} for layer in inverter.decoders}
-        for target in crops.split(BATCH):
-            images = target.to(inverter.device).contiguous(memory_format=torch.channels_last)
-            for way in ways:
-                if way == "invert predict":
-                    preds = inverter.reconstruct(images)
-                else:
-                    with torch.autocast(inverter.device.type, torch.bfloat16, enabled=way == "bfloat16"):
-                        features = inverter.encoder(images)
-                        preds = {name: decoder(features.pop(name)) for name, decoder in inverter.decoders.items()}
-                for layer, pixels in preds.items():
-                    psnr[layer][way] += peak_signal_noise_ratio(pixels.float(), images).tolist()
+        bases = load_inverter("all", objective=objective, corrections=0)
+        values: dict[str, dict[str, list[float]]] = {layer: defaultdict(list) for layer in inverter.layers}
+        for images in torch.split(crops.to(inverter.device), BATCH):
+            found = {"PSNR, dB": inverter.reconstruct(images), "without corrections, dB": bases.reconstruct(images)}
+            if has_fast_bfloat16(inverter.device):
+                found["in float32, dB"] = in_float32(inverter, images)
+            targets = inverter.encode(images, exact=True)
+            for layer in inverter.layers:
+                for name, reconstructions in found.items():
+                    values[layer][name] += peak_signal_noise_ratio(reconstructions[layer], images).tolist()
+                shown = round_to_8_bits(found["PSNR, dB"][layer])
+                error = feature_error(inverter.encode(shown, [layer], exact=True)[layer], targets[layer])
+                values[layer]["feature error"] += error.tolist()
         rows += [
-            {"layer": layer, "objective": objective, **{f"{way}, dB": fmean(psnr[layer][way]) for way in ways}}
-            for layer in psnr
+            {"layer": layer, "objective": objective, **{name: fmean(some) for name, some in found.items()}}
+            for layer, found in values.items()
         ]
     record("fidelity", rows)
 

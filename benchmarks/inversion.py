@@ -1,88 +1,90 @@
-"""Encoding, decoding, and searching by L-BFGS: what each costs beside the others, in one process and one precision.
+"""Decoding beside encoding, and decoders beside optimisation: ratios within one process.
 
-python benchmarks/inversion.py [--iterations 200] [--compile]
+python benchmarks/inversion.py [--iterations 200]
 """
 
 import argparse
 from functools import partial
-from time import perf_counter
+from pathlib import Path
 
+import skimage.data
 import torch
 from record import record, seconds
+from torch import Tensor
+from torchvision.models import vgg19
 
+from inverters.data.images import load_image, resize_shorter_side
 from inverters.devices import has_fast_bfloat16
-from inverters.encoders.vgg_layers import GATYS_LAYERS
+from inverters.encoders.names import perceptual_layers
 from inverters.inversion.loading import load_inverter
 from inverters.inversion.optimization import invert_by_optimization
+from inverters.metrics import peak_signal_noise_ratio
 
 SIZE, BATCH = 224, 8
+LAYERS = perceptual_layers("vgg19")
+TO_RELU5_2 = 32  # modules of torchvision's vgg19
 
 
-@torch.no_grad()
-def decoding(compiled: bool) -> None:
-    """Encoding a batch to relu5_2 alone, and with the decoding of each layer and of all."""
-    inverter = load_inverter(GATYS_LAYERS)
-    images = torch.rand(BATCH, 3, SIZE, SIZE, device=inverter.device).contiguous(memory_format=torch.channels_last)
-    precisions = {"float32": False} | ({"bfloat16": True} if has_fast_bfloat16(inverter.device) else {})
-    rows = []
-    for name, fast in precisions.items():
+def decoding() -> None:
+    """Reconstructing a batch, beside a plain pass of torchvision's VGG-19 in the fastest precision."""
+    inverter, bases = load_inverter(LAYERS), load_inverter(LAYERS, corrections=0)
+    images = torch.rand(BATCH, 3, SIZE, SIZE, device=inverter.device)
+    fast = has_fast_bfloat16(inverter.device)
+    network = vgg19(weights=None).features[:TO_RELU5_2].eval().to(inverter.device, memory_format=torch.channels_last)
+    channels_last = images.contiguous(memory_format=torch.channels_last)
+
+    def plain() -> None:
         with torch.autocast(inverter.device.type, torch.bfloat16, enabled=fast):
-            encode = partial(inverter.encoder, images)
-            features = encode()
-            alone = seconds(partial(inverter.encoder, images, ["relu5_2"]))
-            rows.append({"precision": name, "what": "encode", "ms": 1000 * alone, "× encode": 1.0})
-            for layer, decoder in inverter.decoders.items():
-                took = seconds(partial(decoder, features[layer]))
-                rows.append({"precision": name, "what": f"decode {layer}", "ms": 1000 * took, "× encode": took / alone})
+            network(channels_last)
 
-            ways = {"encode and decode all": (inverter.encoder, inverter.decoders)}
-            if compiled:
-                torch.compiler.reset()  # of the precision before
-                networks = {layer: torch.compile(decoder) for layer, decoder in inverter.decoders.items()}
-                ways["the same, compiled"] = (torch.compile(inverter.encoder), networks)
-            for what, (encoder, decoders) in ways.items():
-
-                def everything() -> None:
-                    found = encoder(images)  # noqa: B023
-                    for layer, decoder in decoders.items():  # noqa: B023
-                        decoder(found.pop(layer))
-
-                if decoders is not inverter.decoders:
-                    started = perf_counter()
-                    everything()
-                    print(f"{name}: compiling takes {perf_counter() - started:.0f} s")
-                took = seconds(everything)
-                rows.append({"precision": name, "what": what, "ms": 1000 * took, "× encode": took / alone})
-    took = seconds(partial(inverter.reconstruct, images))
-    row = {"precision": "as `invert predict`", "what": "encode and decode all", "ms": 1000 * took}
-    record("decoding", [*rows, row | {"× encode": took / alone}])
+    unit = seconds(plain)
+    ways = {
+        "plain encoder (torchvision)": unit,
+        "encode": seconds(partial(inverter.encode, images)),
+        "encode and decode, without corrections": seconds(partial(bases.reconstruct, images)),
+        "encode and decode": seconds(partial(inverter.reconstruct, images)),
+    }
+    for name, chosen in (("without corrections", bases), ("with corrections", inverter)):
+        features = chosen.encode(images)
+        for layer in LAYERS:
+            took = seconds(partial(chosen.decode, {layer: features[layer]}, (SIZE, SIZE)))
+            ways[f"decode {layer}, {name}"] = took
+    rows = [{"what": what, "ms": 1000 * took, "× plain encoder": took / unit} for what, took in ways.items()]
+    record("decoding", rows)
 
 
-def searching(iterations: int) -> None:
-    """A decoder's inversion of one image, and `iterations` of L-BFGS from noise."""
+def optimisation(iterations: int) -> None:
+    """A decoder's inversion of one photograph beside L-BFGS from noise: time and PSNR."""
+    image = resize_shorter_side(load_image(Path(skimage.data.__path__[0]) / "astronaut.png"), SIZE)[None]
     rows = []
-    for layer in GATYS_LAYERS:
-        inverter = load_inverter([layer])
-        image = torch.rand(1, 3, SIZE, SIZE, device=inverter.device)
-        decode = seconds(partial(inverter.reconstruct, image))
-        with torch.no_grad():
-            features = inverter.encoder(image)[layer]
-        result = invert_by_optimization(features, inverter.encoder, layer, (SIZE, SIZE), iterations=iterations)
+    for layer in LAYERS:
+        inverter, base = load_inverter([layer]), load_inverter([layer], corrections=0)
+        images = image.to(inverter.device)
+        features = inverter.encode(images, exact=True)[layer]
+        result = invert_by_optimization(
+            features, inverter.encoder, inverter.encoder.layers[layer], (SIZE, SIZE), iterations=iterations
+        )
+        decoders = {"decoder": inverter, "without corrections": base}
+        took = {name: seconds(partial(chosen.reconstruct, images)) for name, chosen in decoders.items()}
+        found: dict[str, Tensor] = {name: chosen.reconstruct(images)[layer] for name, chosen in decoders.items()}
+        found["L-BFGS"] = result.images
+        took["L-BFGS"] = sum(result.seconds)
         rows.append(
             {
                 "layer": layer,
-                "decoder, ms": 1000 * decode,
-                f"L-BFGS × {iterations}, s": sum(result.seconds),
-                "factor": sum(result.seconds) / decode,
+                **{f"{name}, ms": 1000 * took[name] for name in decoders},
+                f"L-BFGS × {iterations}, s": took["L-BFGS"],
+                **{f"L-BFGS / {name}": took["L-BFGS"] / took[name] for name in decoders},
+                **{f"{name}, dB": peak_signal_noise_ratio(some, images).item() for name, some in found.items()},
             }
         )
-    record("searching", rows)
+    record("optimisation", rows)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--iterations", type=int, default=200)
-    parser.add_argument("--compile", action="store_true", help="time torch.compile as well")
     arguments = parser.parse_args()
-    decoding(arguments.compile)
-    searching(arguments.iterations)
+    with torch.no_grad():
+        decoding()
+    optimisation(arguments.iterations)

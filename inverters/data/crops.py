@@ -26,23 +26,28 @@ class RandomCrop:
     Attributes:
         size: side of the crops in pixels; smaller images are enlarged to it.
         resize: shorter side in pixels to which larger images are shrunk before cropping; None keeps their size.
-        seed: of positions and flips.
+        seed: of scales, positions and flips.
+        scale: range of the random factor by which images are shrunk, but not below `size`; None keeps their size.
     """
 
     size: int
     resize: int | None
     seed: int
+    scale: tuple[float, float] | None = None
 
     def __call__(self, image: Tensor, sample: int) -> Tensor:
-        """Crop a 3×H×W image; position and flip depend on the seed and the number `sample` only."""
+        """Crop a 3×H×W image; scale, position and flip depend on the seed and the number `sample` only."""
+        random = np.random.default_rng([self.seed, sample])
         if self.resize:
             image = resize_shorter_side(image, self.resize)
         size = self.size
+        if self.scale:
+            shorter = round(min(image.shape[-2:]) * random.uniform(*self.scale))
+            image = resize_shorter_side(image, max(size, shorter))
         if min(image.shape[-2:]) < size:
             image = torch.nn.functional.interpolate(
                 image[None], size=[max(size, side) for side in image.shape[-2:]], mode="bilinear", antialias=True
             )[0]
-        random = np.random.default_rng([self.seed, sample])
         top, left = (random.integers(side - size, endpoint=True) for side in image.shape[-2:])
         crop = image[:, top : top + size, left : left + size]
         return crop.flip(-1) if random.random() < 0.5 else crop.contiguous()

@@ -33,8 +33,9 @@ class ImageDataModule(pl.LightningDataModule):
         shuffle_buffer: number of streamed images that are shuffled at a time.
         validation_limit: number of validation images; None takes all.
         resize: shorter side in pixels to which larger images are shrunk; None keeps their size.
+        scale: range of the random factor by which training images are then shrunk, see `RandomCrop`.
         workers: loader processes.
-        seed: of order, crops and flips.
+        seed: of order, scales, crops and flips.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class ImageDataModule(pl.LightningDataModule):
         shuffle_buffer: int = 1000,
         validation_limit: int | None = None,
         resize: int | None = None,
+        scale: tuple[float, float] | None = None,
         workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -61,7 +63,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.steps, self.batch_size, self.workers, self.seed = steps, batch_size, workers, seed
         self.streaming, self.shuffle_buffer = streaming, shuffle_buffer
         self.validation_limit, self.resize = validation_limit, resize
-        self.crop = RandomCrop(crop_size, resize, seed)
+        self.crop = RandomCrop(crop_size, resize, seed, scale)
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
         """Open both sets, unless they are open: Lightning calls this for each stage.

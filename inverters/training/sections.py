@@ -32,6 +32,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Number]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Number]
 NonNegativeInt = Annotated[int, Field(ge=0), Number]
 PositiveInt = Annotated[int, Field(gt=0), Number]
+Scale = Annotated[float, Field(gt=0, le=1), Number]
 Sources = Annotated[list[str], Field(min_length=1), BeforeValidator(_as_list)]
 
 
@@ -131,9 +132,17 @@ class DataConfig(Section):
     shuffle_buffer: PositiveInt = 1000
     validation_limit: PositiveInt | None = None
     resize: PositiveInt | None = None
+    scale: tuple[Scale, Scale] | None = None
     crop_size: PositiveInt = 128
     batch_size: PositiveInt = 16
     workers: NonNegativeInt = 2
+
+    @field_validator("scale")
+    @classmethod
+    def _ascending(cls, scale: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scale and scale[0] > scale[1]:
+            raise ValueError(f"the smaller factor comes first: [{scale[1]}, {scale[0]}]")
+        return scale
 
 
 class OptimizerConfig(Section):

@@ -187,7 +187,7 @@ def _card(config: TrainConfig, encoder: Encoder, made: TrainedDecoder) -> Decode
         decoder=made.decoder.arguments,
         initial=None if linear else config.decoder.initial,
         loss={"ridge": config.linear.ridge} if linear else config.loss.model_dump(),
-        data=config.data.model_dump(include={"train", "validation", "resize", "crop_size", "batch_size"}),
+        data=config.data.model_dump(include={"train", "validation", "resize", "scale", "crop_size", "batch_size"}),
         steps=made.step,
         seed=config.seed,
         versions={name: version(name) for name in VERSIONED},

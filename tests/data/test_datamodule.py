@@ -116,6 +116,17 @@ def test_images_are_resized_before_cropping() -> None:
     assert crop.mean().item() == pytest.approx(0.5, abs=0.01)
 
 
+def test_images_are_shrunk_at_random_but_not_below_the_crop() -> None:
+    ramp = torch.linspace(0, 1, 200).expand(3, 100, 200)  # its slope in a crop tells the factor
+    crop_randomly = RandomCrop(32, resize=None, seed=0, scale=(0.25, 1.0))
+    crops = [crop_randomly(ramp, sample)[0, 16] for sample in range(60)]
+    factors = [31 / 199 / abs(row[-1] - row[0]).item() for row in crops]
+    assert min(factors) == pytest.approx(0.32, abs=0.02)  # 32 of 100 pixels
+    assert 0.9 < max(factors) < 1.02
+    assert 0.5 < sorted(factors)[30] < 0.75
+    assert torch.equal(crop_randomly(ramp, 7), crop_randomly(ramp, 7))
+
+
 # --- streams ---
 
 

@@ -96,6 +96,7 @@ def test_stages(path: Path) -> None:
         ("data.validation_limit=null", None),
         ("data.validation_limit=7", 7),
         ("trainer.precision=bf16-mixed", "bf16-mixed"),
+        ("data.scale=[0.6, 1]", (0.6, 1.0)),
         ("seed=3", 3),
     ],
 )
@@ -184,6 +185,10 @@ def test_an_unknown_encoder(path: Path) -> None:
         ("decoder.stages.-1=[[1, 1]]", "decoder.stages.-1: Input should be greater than 0 (got '-1')"),
         ("decoder.stages.64=[[1, 1]]", "decoder.stages.64: no layer of vgg16 has this stride. Valid: 1, 2, 4, 8, 16"),
         ("data.crop_size=100", "data.crop_size: must be a multiple of 32 (got 100)"),
+        ("decoder.correction_sizes.64=[8, 1]", "decoder.correction_sizes.64: no layer of vgg16 has this stride."),
+        ("decoder.corrections=-1", "decoder.corrections: Input should be greater than or equal to 0 (got -1)"),
+        ("data.scale=[0.5, 1.5]", "data.scale.1: Input should be less than or equal to 1 (got 1.5)"),
+        ("data.scale=[1.0, 0.5]", "data.scale: the smaller factor comes first: [0.5, 1.0]"),
         ("decoder.stages.4=[[0, 1]]", "decoder.stages.4.0.0: Input should be greater than 0 (got 0)"),
         ("decoder.stages.4=[[1, -1]]", "decoder.stages.4.0.1: Input should be greater than or equal to 0 (got -1)"),
         ("decoder.stages.4=[[1]]", "decoder.stages.4.0.1: missing"),
