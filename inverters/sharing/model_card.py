@@ -1,8 +1,10 @@
 """`invert cards`: pages that show published decoders, made from their cards."""
 
 from collections import Counter
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from inverters.data.images import load_image
 from inverters.decoders.published import (
@@ -125,10 +127,20 @@ def _row(card: DecoderCard, folder: Path) -> str:
         f"{parameters:.2f} M",
         f"{layer.receptive_field} px",
         f"{decoder.halo} px",
-        ", ".join(f"{key} {value}" for key, value in card.decoder.items()),
+        _arguments(card.decoder),
         _crops(card),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _arguments(arguments: Mapping[str, Any]) -> str:
+    """Constructor arguments, such as `base conv (stages [[48, 1]], log_compress False), corrections 2`."""
+    return ", ".join(
+        f"{key} {value['architecture']} ({_arguments(value['arguments'])})"
+        if isinstance(value, Mapping) and {"architecture", "arguments"} <= value.keys()
+        else f"{key} {value}"
+        for key, value in arguments.items()
+    )
 
 
 def _crops(card: DecoderCard) -> str:

@@ -53,7 +53,13 @@ def test_the_page_says_what_the_cards_say(invert: Run, photograph: Path, tmp_pat
     first, second = rows(folder / "README.md")
     assert first[:2] == ["`relu1_1`", "33.33 dB"]
     assert second[:2] == ["`relu2_1`", "22.22 dB"]
-    assert second[3:] == [f"{parameters:.2f} M", "10 px", "8 px", "stages [[4, 1]]", "4,000 of 64 px"]
+    assert second[3:] == [
+        f"{parameters:.2f} M",
+        "10 px",
+        "8 px",
+        "stages [[4, 1]], log_compress False",
+        "4,000 of 64 px",
+    ]
     (picture,) = re.findall(r"!\[.*\]\((.*)\)", (folder / "README.md").read_text())
     assert Image.open(folder / picture).width > 400
 
@@ -65,6 +71,13 @@ def test_a_card_without_metric_and_data_leaves_its_cells_empty(invert: Run, phot
     assert (status, err) == (0, "")
     ((_, psnr, *_, crops),) = rows(root / "vgg19-random" / "README.md")
     assert (psnr, crops) == ("", "")
+
+
+def test_the_base_of_corrections_is_described(tmp_path: Path) -> None:
+    root = publish_tiny(tmp_path / "decoders", ("relu2_1",), corrections=2)
+    page = encoder_page(root, "vgg19", "random", "photo")
+    assert "| base conv (stages [[4, 1]], log_compress False), corrections 2, width 4, depth 1 |" in page
+    assert "| 24 px |" in page  # of the base 8; each correction adds 2 × 2 and the 4 of the layer
 
 
 def test_a_second_encoder_keeps_the_page_of_the_first(invert: Run, photograph: Path, tmp_path: Path) -> None:
