@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from inverters.encoders.layers import Layer
-from inverters.errors import unknown_name
+from inverters.errors import InverterError, unknown_name
 
 
 class Encoder(nn.Module):
@@ -21,6 +21,7 @@ class Encoder(nn.Module):
         layers: the available layers by name, in order of execution.
         input_multiple: image sides that are multiples of this many pixels are covered fully by the features.
         input_size: the side of the images in pixels, for networks that take one size only; else None.
+        input_crop: the part of the shorter side that the network's own preprocessing keeps where it centre-crops.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Encoder(nn.Module):
     layers: Mapping[str, Layer]
     input_multiple: int
     input_size: int | None = None
+    input_crop: float = 1.0
 
     def forward(self, images: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """Compute the features of `images` in one pass, which ends at the deepest of `layers`.
@@ -65,6 +67,13 @@ class Encoder(nn.Module):
         for name in names:
             if name not in self.layers:
                 raise unknown_name(f"layer of {self.name} up to {[*self.layers][-1]}", name, self.layers)
+
+    def require_size(self, height: int, width: int) -> None:
+        """Raise InverterError unless the network takes images of this height and width."""
+        if self.input_size and (height, width) != (self.input_size, self.input_size):
+            raise InverterError(
+                f"{self.name} takes images of {self.input_size}×{self.input_size} pixels only, not {width}×{height}"
+            )
 
     def train(self, mode: bool = True) -> Self:  # noqa: ARG002
         """Stay in evaluation mode."""

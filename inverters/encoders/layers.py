@@ -13,6 +13,8 @@ class Layer:
         stride: input pixels per feature step; None for a single vector per image.
         receptive_field: side in input pixels of what a feature depends on; None for the whole image.
         stage: the part of the network that the layer belongs to; the last layer of each stage is taken by default.
+        reach: input pixels that a feature depends on beyond its own `stride`×`stride` cell, on the side where they are
+            more; None where both sides have equally many.
     """
 
     name: str
@@ -20,6 +22,7 @@ class Layer:
     stride: int | None
     receptive_field: int | None
     stage: str
+    reach: int | None = None
 
     @property
     def spatial_stride(self) -> int:
@@ -34,5 +37,7 @@ class Layer:
 
     @property
     def halo(self) -> int | None:
-        """How many input pixels on each side of its own `stride`×`stride` cell a feature depends on."""
+        """How many input pixels on each side of its own `stride`×`stride` cell a feature depends on at most."""
+        if self.reach is not None:
+            return self.reach
         return None if self.receptive_field is None else (self.receptive_field - self.spatial_stride) // 2
