@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from inverters.cli.cards import cards
+from inverters.cli.edit import edit
 from inverters.cli.evaluate import evaluate
 from inverters.cli.layer_arguments import join_layers
 from inverters.cli.layers import download_weights, layers
@@ -74,5 +75,5 @@ def invert(
     """See and measure what each layer of a convolutional network still knows about an image."""
 
 
-for command in (predict, layers, optimize, evaluate, train, cards, download_weights):
+for command in (predict, layers, edit, optimize, evaluate, train, cards, download_weights):
     app.command()(command)

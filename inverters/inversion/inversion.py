@@ -13,9 +13,11 @@ from inverters.data.images import to_pillow
 from inverters.encoders.names import find_layers
 from inverters.errors import OutputError
 from inverters.inversion.provenance import Provenance, reconstruction_name
-from inverters.inversion.saved import STRIP, ImageMetrics, MethodMetrics, find_results, save_results
+from inverters.inversion.saved import ANIMATION, STRIP, ImageMetrics, MethodMetrics, find_results, save_results
 from inverters.inversion.strip import StripRow, depth_strip
 from inverters.metrics import peak_signal_noise_ratio
+
+FRAME = 200  # milliseconds of an animation
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,6 +89,9 @@ def compare(inversions: Sequence[Inversion], details: bool = False) -> Image.Ima
     """A strip of one image with a row for each of `inversions`, and a column for each of their layers."""
     first = inversions[0]
     header = first.provenance.describe_network()
+    edited = [inversion for inversion in inversions if inversion.provenance.edits]
+    if edited and (len(edited) > 1 or len(first) == 1):
+        return _side_by_side(inversions if len(edited) == 1 else edited, header, details)
     if len(inversions) == 1:
         rows = [StripRow("", first, first.psnr)]
         return depth_strip(first.image, rows, list(first), [*header, first.provenance.describe_method()], details)
@@ -94,6 +99,28 @@ def compare(inversions: Sequence[Inversion], details: bool = False) -> Image.Ima
     names = {layer for inversion in inversions for layer in inversion}
     layers = [layer.name for layer in find_layers(names, first.provenance.encoder)]
     return depth_strip(first.image, rows, layers, header, details)
+
+
+def _side_by_side(inversions: Sequence[Inversion], header: Sequence[str], details: bool) -> Image.Image:
+    """A strip with a row for each layer, and a column for each of `inversions`: plain and edited, or several mixes."""
+    first, last = inversions[0], inversions[-1]
+    columns = {_caption(inversion.provenance): inversion for inversion in inversions}
+    rows = [
+        StripRow(
+            layer if len(first) > 1 else "",
+            {name: inversion[layer] for name, inversion in columns.items()},
+            {name: inversion.psnr[layer] for name, inversion in columns.items()},
+        )
+        for layer in first
+    ]
+    made = last.provenance.describe_method()
+    if first.provenance.edits:
+        made = f"{first.provenance.describe_method()} to {', '.join(last.provenance.edits)}"
+    return depth_strip(first.image, rows, list(columns), [*header, *first, made], details)
+
+
+def _caption(provenance: Provenance) -> str:
+    return provenance.label.replace("-", " ") if provenance.edits else "plain"
 
 
 def measure(inversions: Sequence[Inversion]) -> ImageMetrics:
@@ -121,8 +148,23 @@ def save_inversions(inversions: Sequence[Inversion], folder: Path, details: bool
     metrics = measure(inversions)
     pictures = {f"{name}.png": data for name, data in encode_pictures(inversions).items()}
     del pictures["image.png"]
-    save_results(folder, metrics, {**pictures, STRIP: _png(compare(inversions, details))})
+    save_results(folder, metrics, {**pictures, **_animations(inversions), STRIP: _png(compare(inversions, details))})
     return metrics
+
+
+def _animations(inversions: Sequence[Inversion]) -> dict[str, bytes]:
+    """By file name, a GIF for each layer that runs through several edited inversions, there and back."""
+    edited = [inversion for inversion in inversions if inversion.provenance.edits]
+    if len(edited) < 2:
+        return {}
+    there_and_back = [*edited, *edited[-2:0:-1]]
+    return {f"{layer}-{ANIMATION}": _gif([to_pillow(one[layer]) for one in there_and_back]) for layer in edited[0]}
+
+
+def _gif(frames: Sequence[Image.Image]) -> bytes:
+    content = BytesIO()
+    frames[0].save(content, "GIF", save_all=True, append_images=frames[1:], duration=FRAME, loop=0)
+    return content.getvalue()
 
 
 def _png(image: Image.Image) -> bytes:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+LISTS = ("layers", "edits")
 REDUNDANT = {"networks": {"encoder", "weights", "layers", "objective"}}  # differs wherever one of these differs
 
 
@@ -22,8 +23,9 @@ class Provenance:
             nothing was optimised.
         preset: the name of its settings in `PRESETS`.
         iterations: how many steps it was given.
-        seed: of the noise; None where it did not start from noise.
+        seed: of the noise, or of random edits; None where there are neither.
         corrections: the number that decoders apply at most; None for all, or where the method has no decoder.
+        edits: what changed the features before they were decoded, as `parse_edit` takes them.
     """
 
     encoder: str
@@ -38,16 +40,23 @@ class Provenance:
     iterations: int | None = None
     seed: int | None = None
     corrections: int | None = None
+    edits: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
-        """The method in a few letters, such as `decoder`, `perceptual`, `lbfgs-grey` or `decoder+lbfgs`."""
-        return f"{self.method}-grey" if self.init == "grey" else self.method
+        """The method in a few letters, such as `decoder`, `perceptual`, `lbfgs-grey`, `edited` or `mix-0.25`."""
+        name = f"{self.method}-grey" if self.init == "grey" else self.method
+        if not self.edits:
+            return name
+        weights = [edit.rpartition(":")[2] for edit in self.edits if edit.startswith("mix=")]
+        edited = "-".join(["mix", *weights]) if weights else "edited"
+        return edited if name == "decoder" else f"{name}-{edited}"
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Provenance":
         """The provenance among `values`, as JSON has it; raises KeyError or TypeError where a part is missing."""
-        return cls(**{field.name: values[field.name] for field in fields(cls)} | {"layers": tuple(values["layers"])})
+        lists = {name: tuple(values[name]) for name in LISTS}
+        return cls(**{field.name: values[field.name] for field in fields(cls)} | lists)
 
     def describe_network(self) -> list[str]:
         """What all methods of one picture share, for people: `["vgg19", "original weights", "up to 512 pixels"]`."""
@@ -57,7 +66,9 @@ class Provenance:
         """The method for people: `pixel decoder`, `lbfgs from noise (200 iterations, seed 0)`."""
         limit = "" if self.corrections is None else f" with at most {self.corrections} corrections"
         if self.init is None:
-            return f"{self.objective} decoder{limit}"
+            seed = "" if self.seed is None else f" (seed {self.seed})"
+            edits = f", features edited by {', '.join(self.edits)}{seed}" if self.edits else ""
+            return f"{self.objective} decoder{limit}{edits}"
         start = f"the {self.objective} decoder{limit}" if self.init == "decoder" else self.init
         seed = "" if self.seed is None else f", seed {self.seed}"
         return f"{self.method.rpartition('+')[2]} from {start} ({self.iterations} iterations{seed})"
@@ -89,7 +100,7 @@ def differences(old: Iterable[Provenance], new: Iterable[Provenance]) -> list[st
 def _change(key: str, old: Any, new: Any) -> str:
     if key == "networks":
         return "the values of the weights"
-    if key == "layers":
+    if key in LISTS:
         old, new = ",".join(old), ",".join(new)
     nothing = {"size": "full", "corrections": "all"}.get(key, "none")
     return f"{key} ({nothing if old is None else old}, now {nothing if new is None else new})"

@@ -14,6 +14,7 @@ from inverters.files import atomic_write, make_folder
 from inverters.inversion.provenance import Provenance, differences, reconstruction_name
 
 METRICS, STRIP = "metrics.json", "depth.png"
+ANIMATION = "mix.gif"  # after the layer's name
 
 
 @dataclass(frozen=True)
@@ -148,5 +149,6 @@ def _earlier_pictures(folder: Path, provenances: Iterable[Provenance]) -> set[st
     if METRICS not in present:
         return set()
     saved = read_metrics(folder)
-    layers = (layer for made in provenances for layer in list_layers(made.encoder))
-    return present & {f"{name}.png" for name in (saved.names if saved else layers)}
+    layers = {layer for made in provenances for layer in list_layers(made.encoder)}
+    names = saved.names if saved else layers
+    return present & ({f"{name}.png" for name in names} | {f"{layer}-{ANIMATION}" for layer in layers})

@@ -34,7 +34,7 @@ def write_table(output_dir: Path, first: Iterable[str]) -> None:
             table.writerow(["image", "folder", "width", "height", *made, "seconds", *(f"psnr_{one}" for one in layers)])
             for name, metrics in _saved(output_dir, names):
                 for method in metrics.methods:
-                    provenance = asdict(method.provenance)
+                    provenance = asdict(method.provenance) | {"edits": " ".join(method.provenance.edits)}
                     table.writerow(
                         [
                             *(metrics.image, name, metrics.width, metrics.height),
