@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from itertools import pairwise
 
-from inverters.encoders.names import DEFAULT_ENCODER, ENCODERS, list_layers
+from inverters.encoders.names import DEFAULT_ENCODER, list_layers
 from inverters.errors import InverterError
 
 OPTIONS = ("--layers", "--layer")
@@ -18,7 +18,6 @@ def join_layers(arguments: Sequence[str]) -> list[str]:
     Raises:
         InverterError: what follows a list is neither an option nor a layer nor a file.
     """
-    known = _known_layers(arguments)
     rest: list[str] = []
     lists: list[tuple[str, str]] = []
     position = 0
@@ -33,7 +32,7 @@ def join_layers(arguments: Sequence[str]) -> list[str]:
             rest.append(argument)
             continue
         listed = value if equals else waiting.pop(0)
-        while waiting and _continues(listed, waiting[0], known):
+        while waiting and _continues(listed, waiting[0], arguments):
             listed += f",{waiting.pop(0)}"
         position = position if lists else len(rest)
         lists.append((option, listed))
@@ -43,18 +42,7 @@ def join_layers(arguments: Sequence[str]) -> list[str]:
     return rest
 
 
-def _known_layers(arguments: Sequence[str]) -> set[str]:
-    """The layers of the encoder that a command line names."""
-    encoder = DEFAULT_ENCODER
-    for argument, following in pairwise([*arguments, ""]):
-        if argument == "--encoder":
-            encoder = following
-        elif argument.startswith("--encoder="):
-            encoder = argument.removeprefix("--encoder=")
-    return set(list_layers(encoder)) if encoder in ENCODERS else set()
-
-
-def _continues(listed: str, following: str, known: set[str]) -> bool:
+def _continues(listed: str, following: str, arguments: Sequence[str]) -> bool:
     """Whether `following` belongs to the list before it."""
     if following.startswith("-"):
         return False
@@ -62,6 +50,7 @@ def _continues(listed: str, following: str, known: set[str]) -> bool:
         return True
     if os.path.exists(following):  # noqa: PTH110 (Path.exists raises where a name is too long)
         return False
+    known = _known_layers(arguments)
     if all(name in known for name in following.split(",") if name):
         return True
     if known and following.isidentifier():
@@ -69,3 +58,17 @@ def _continues(listed: str, following: str, known: set[str]) -> bool:
             f"--layers takes names separated by commas, with no spaces; {following!r} is neither a layer nor a file"
         )
     return False
+
+
+def _known_layers(arguments: Sequence[str]) -> set[str]:
+    """The layers of the encoder that a command line names; none if there is no such encoder."""
+    encoder = DEFAULT_ENCODER
+    for argument, following in pairwise([*arguments, ""]):
+        if argument == "--encoder":
+            encoder = following
+        elif argument.startswith("--encoder="):
+            encoder = argument.removeprefix("--encoder=")
+    try:
+        return set(list_layers(encoder))
+    except InverterError:  # the command itself explains it
+        return set()

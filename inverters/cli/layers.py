@@ -1,6 +1,5 @@
 """`invert layers` and `invert download-weights`."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -8,19 +7,29 @@ import typer
 from inverters.cli.options import WHAT, Checkpoints, Encoder, Json, Objective, Quiet, Weights
 from inverters.cli.printer import Printer
 from inverters.cli.tables import layer_table
-from inverters.encoders.names import DEFAULT_ENCODER, check_weights, default_weights, list_layers
+from inverters.encoders.names import DEFAULT_ENCODER, VGG_NAMES, check_weights, list_layers, named_weights, show_layers
 
 
 def layers(
     encoder: Encoder = DEFAULT_ENCODER,
     weights: Weights = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="How deep into the modules of a network.",
+            show_default="its blocks and what lies between them",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
     checkpoints: Checkpoints = None,
     objective: Objective = "pixel",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """List the layers of an encoder and the decoders available for them."""
-    table = list_layers(encoder)
+    table = show_layers(encoder, depth)
     if weights is not None:
         check_weights(encoder, weights)
     from inverters.decoders.published import available_decoders, find_checkpoints
@@ -29,20 +38,31 @@ def layers(
     psnr = {name: card.metrics.get("psnr") for name, card in cards.items()}
     printer = Printer(json, quiet)
     printer.table(layer_table(table, psnr))
-    rows = [asdict(layer) | {"decoder": name in psnr, "psnr": psnr.get(name)} for name, layer in table.items()]
-    printer.document(
-        {"encoder": encoder, "weights": weights or default_weights(encoder), "objective": objective, "layers": rows}
-    )
+    shown = ("name", "channels", "stride", "receptive_field", "stage")
+    rows = [
+        {key: getattr(layer, key) for key in shown} | {"decoder": name in psnr, "psnr": psnr.get(name)}
+        for name, layer in table.items()
+    ]
+    named = named_weights(encoder, weights)
+    printer.document({"encoder": encoder, "weights": named, "objective": objective, "layers": rows})
 
 
 def download_weights(
     encoder: Encoder = DEFAULT_ENCODER,
     weights: Annotated[
-        str, typer.Option(metavar="NAME", help="Its weights, by torchvision's name.", rich_help_panel=WHAT)
-    ] = "IMAGENET1K_V1",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Its weights, by the name or tag of its library.",
+            show_default="IMAGENET1K_V1, or the network's own",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
 ) -> None:
     """Download an encoder's weights in advance, for machines without a network."""
     layers = list_layers(encoder)
+    if weights is None:
+        weights = "IMAGENET1K_V1" if encoder in VGG_NAMES else named_weights(encoder, None)
     from inverters.encoders.registry import create_encoder
 
     create_encoder(encoder, weights, layers)

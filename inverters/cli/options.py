@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 
 from inverters.decoders.names import OBJECTIVES
-from inverters.encoders.names import DEFAULT_ENCODER, ENCODERS, find_layers, list_layers, require_encoder
+from inverters.encoders.names import (
+    DEFAULT_ENCODER,
+    ENCODER_FORMS,
+    ENCODERS,
+    VGG_NAMES,
+    find_layers,
+    list_layers,
+    require_encoder,
+)
 from inverters.errors import InverterError
 
 WHAT, HOW, WHERE, DEVICES = "What to invert", "How", "Where to", "On what"  # the panels, in this order
@@ -39,7 +47,7 @@ def complete_encoder(incomplete: str) -> Iterator[str]:
 
 def complete_layer(context: typer.Context, incomplete: str) -> Iterator[str]:
     encoder = context.params.get("encoder") or DEFAULT_ENCODER
-    return (name for name in (list_layers(encoder) if encoder in ENCODERS else ()) if name.startswith(incomplete))
+    return (name for name in (list_layers(encoder) if encoder in VGG_NAMES else ()) if name.startswith(incomplete))
 
 
 def complete_layers(context: typer.Context, incomplete: str) -> Iterator[str]:
@@ -80,7 +88,8 @@ OneLayer = Annotated[
 Encoder = Annotated[
     str,
     typer.Option(
-        help=f"Network: {', '.join(ENCODERS)}.",
+        metavar="NAME",
+        help=f"Network: {', '.join(ENCODER_FORMS)}.",
         autocompletion=complete_encoder,
         rich_help_panel=WHAT,
     ),
@@ -88,7 +97,7 @@ Encoder = Annotated[
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="Its weights: original, a name from torchvision, random, or a file.",
+        help="Its weights: original, a name or tag of its library, random, random-SEED, or a file.",
         show_default="depends on the encoder",
         rich_help_panel=WHAT,
     ),

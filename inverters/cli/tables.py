@@ -57,14 +57,18 @@ def method_table(methods: Sequence[str], layers: Mapping[str, Mapping[str, float
 
 
 def layer_table(layers: Mapping[str, Layer], psnr: Mapping[str, float | None]) -> Table:
-    """The layers of an encoder. `psnr` maps those with a decoder to its validation PSNR in dB, None if unknown."""
-    table = _table(None, "layer", "channels", "stride", "receptive field", "decoder", "validation PSNR")
+    """The layers of an encoder; a dash stands for the whole image.
+
+    `psnr` maps those with a decoder to its validation PSNR in dB, None if unknown.
+    """
+    table = _table(None, "layer", "channels", "stride", "receptive field", "stage", "decoder", "validation PSNR")
     for name, layer in layers.items():
         known = psnr.get(name)
         table.add_row(
             name,
             str(layer.channels),
-            *("whole image" if extent is None else str(extent) for extent in (layer.stride, layer.receptive_field)),
+            *("—" if extent is None else str(extent) for extent in (layer.stride, layer.receptive_field)),
+            layer.stage,
             "yes" if name in psnr else "",
             "" if known is None else f"{known:.1f} dB",
         )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -18,7 +19,7 @@ from inverters.decoders.linear import LinearDecoder
 from inverters.decoders.names import OBJECTIVES
 from inverters.encoders.base import Encoder
 from inverters.encoders.layers import Layer
-from inverters.encoders.names import DEFAULT_ENCODER, default_weights, list_layers, weights_label
+from inverters.encoders.names import DEFAULT_ENCODER, list_layers, named_weights, weights_label
 from inverters.errors import CheckpointError, InverterError, unknown_name
 from inverters.files import atomic_write, make_folder
 
@@ -115,8 +116,12 @@ def folder_name(layer: str, objective: str) -> str:
 
 
 def encoder_folder(encoder: str, weights: str | None) -> str:
-    """The name of the folder with the decoders of an encoder, such as `vgg19-original`."""
-    return f"{encoder}-{weights_label(weights or default_weights(encoder))}"
+    """The name of the folder with the decoders of an encoder: `vgg19-original`, `timm-resnet50-a1_in1k`."""
+    return _encoder_folder(encoder, weights_label(named_weights(encoder, weights)))
+
+
+def _encoder_folder(encoder: str, label: str) -> str:
+    return f"{re.sub('[/:]', '-', encoder)}-{label}"
 
 
 def as_published(decoder: DecoderT) -> DecoderT:
@@ -137,7 +142,7 @@ def publish_decoder(decoder: Decoder, card: DecoderCard, root: Path) -> Path:
     Raises:
         OutputError: the folder cannot be written.
     """
-    folder = root / f"{card.encoder}-{card.weights}" / folder_name(card.layer, card.objective)
+    folder = root / _encoder_folder(card.encoder, card.weights) / folder_name(card.layer, card.objective)
     parameters = dict(decoder.named_parameters())
     state = {
         key: (value.half() if key in parameters else value).detach().cpu().contiguous()

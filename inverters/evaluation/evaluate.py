@@ -10,7 +10,7 @@ import torch
 
 from inverters.data.images import load_image
 from inverters.devices import exact_float32, find_device
-from inverters.encoders.names import DEFAULT_ENCODER, default_weights, input_multiple, weights_label
+from inverters.encoders.names import DEFAULT_ENCODER, input_multiple, named_weights, weights_label
 from inverters.errors import InverterError, unknown_name
 from inverters.evaluation import plots
 from inverters.evaluation.contexts import load_contexts
@@ -95,7 +95,7 @@ def evaluate(
             "skipped": skipped,
             "size": size,
             "encoder": encoder,
-            "weights": weights_label(weights or default_weights(encoder)),
+            "weights": weights_label(named_weights(encoder, weights)),
             "networks_sha256": networks,
             "layers": list(selection),
             "methods": [method for method in methods if any(method in some for some in selection.values())],

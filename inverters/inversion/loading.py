@@ -6,7 +6,7 @@ from pathlib import Path
 from inverters.decoders.corrected import CorrectedDecoder
 from inverters.decoders.published import available_decoders, encoder_folder, find_checkpoints, folder_name, load_decoder
 from inverters.devices import find_device
-from inverters.encoders.names import DEFAULT_ENCODER, check_weights, default_weights, find_layers, last_of_each_stage
+from inverters.encoders.names import DEFAULT_ENCODER, check_weights, find_layers, last_of_each_stage, named_weights
 from inverters.encoders.registry import create_encoder
 from inverters.errors import CheckpointError, InverterError
 from inverters.inversion.inverter import Inverter
@@ -27,7 +27,7 @@ def load_inverter(
     Args:
         layers: a name from `list_layers(encoder)`, several names, or `"all"` for every layer that has a decoder; None
             takes the last of these of each stage.
-        encoder: one of `ENCODERS`.
+        encoder: see `create_encoder`.
         weights: see `create_encoder`; None takes the default of the encoder.
         checkpoints: a folder of published decoders; None takes that of `find_checkpoints()`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, see `find_device`.
@@ -96,7 +96,7 @@ def choose_layers(
     """
     available = available_decoders(root, encoder, weights, objective)
     if not available:
-        check_weights(encoder, weights or default_weights(encoder))
+        check_weights(encoder, named_weights(encoder, weights))
     if layers is None:
         names = last_of_each_stage(available, encoder)
     elif layers == "all":

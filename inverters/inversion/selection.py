@@ -6,11 +6,11 @@ from pathlib import Path
 from inverters.decoders.published import available_decoders, encoder_folder, find_checkpoints
 from inverters.encoders.names import (
     check_weights,
-    default_weights,
     find_layers,
     last_of_each_stage,
-    list_layers,
+    named_weights,
     perceptual_layers,
+    show_layers,
 )
 from inverters.errors import CheckpointError
 from inverters.inversion.loading import choose_layers
@@ -47,7 +47,7 @@ def select_methods(
     if layers is None:
         names = last_of_each_stage(decoded, encoder) if root else list(perceptual_layers(encoder))
     elif layers == "all":
-        names = [layer.name for layer in find_layers(decoded if root else list_layers(encoder), encoder)]
+        names = [layer.name for layer in find_layers(decoded if root else show_layers(encoder), encoder)]
     else:
         names = [layer.name for layer in find_layers([layers] if isinstance(layers, str) else layers, encoder)]
     selection = {
@@ -56,7 +56,7 @@ def select_methods(
     }
     without = [layer for layer, some in selection.items() if not some]
     if root and (without or not names):
-        check_weights(encoder, weights or default_weights(encoder))
+        check_weights(encoder, named_weights(encoder, weights))
         found = ", ".join(f"{objective} ({', '.join(cards) or 'none'})" for objective, cards in available.items())
         raise CheckpointError(
             f"no decoder for {', '.join(without) or encoder} under {root / encoder_folder(encoder, weights)}. "

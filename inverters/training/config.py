@@ -5,7 +5,14 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from inverters.encoders.names import DEFAULT_ENCODER, find_layers, input_multiple, list_layers, perceptual_layers
+from inverters.encoders.names import (
+    DEFAULT_ENCODER,
+    find_layers,
+    input_multiple,
+    list_layers,
+    perceptual_layers,
+    show_layers,
+)
 from inverters.training.sections import (
     DataConfig,
     DecoderConfig,
@@ -118,7 +125,7 @@ class TrainConfig(Section):
     def _split(cls, value: Any, info: ValidationInfo) -> Any:
         """Accept layers as a list, as `relu1_2,relu4_2`, or as `all`."""
         if value == "all":
-            return list(list_layers(_encoder_name(info)))
+            return list(show_layers(_encoder_name(info)))
         return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
 
     @field_validator("layers", mode="after")

@@ -13,8 +13,8 @@ from pydantic import (
     model_validator,
 )
 
-from inverters.encoders.names import DEFAULT_ENCODER, default_weights, require_encoder
-from inverters.errors import UnknownNameError
+from inverters.encoders.names import DEFAULT_ENCODER, named_weights, require_encoder
+from inverters.errors import InverterError
 
 
 def _as_list(value: Any) -> Any:
@@ -43,10 +43,10 @@ class Section(BaseModel):
 
 
 def checked(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call `function`, turning its UnknownNameError into an error that pydantic collects."""
+    """Call `function`, turning its InverterError into an error that pydantic collects."""
     try:
         return function(*arguments)
-    except UnknownNameError as error:
+    except InverterError as error:
         raise ValueError(str(error)) from None
 
 
@@ -65,7 +65,7 @@ class EncoderConfig(Section):
     @property
     def chosen_weights(self) -> str:
         """`weights`, or the default of this encoder."""
-        return self.weights or default_weights(self.name)
+        return named_weights(self.name, self.weights)
 
 
 class DecoderConfig(Section):

