@@ -2,13 +2,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 PHOTOGRAPH = $$($(BIN)/python -c "import skimage; print(skimage.__path__[0] + '/data/astronaut.png')")
 
-.PHONY: bench cards demo test test-slurm
+.PHONY: bench cards demo opening test test-browser test-slurm
 
 demo: .venv/installed
 	$(BIN)/invert predict "$(PHOTOGRAPH)"
 
 cards: .venv/installed
 	$(BIN)/invert cards "$(PHOTOGRAPH)"
+
+# The pictures that the page opens with, after decoders have been replaced.
+opening: .venv/installed-dev
+	$(BIN)/python -m inverters.app.opening
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/fidelity.py --data "$${DATA:-$$(dirname "$(PHOTOGRAPH)")}"
@@ -22,6 +26,11 @@ test: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest
+
+test-browser: .venv/installed-dev
+	$(BIN)/pip install --quiet --editable ".[browser]"
+	apt-get install --yes --no-install-recommends chromium
+	$(BIN)/pytest -m browser
 
 test-slurm: .venv/installed-dev
 	apt-get install --yes --no-install-recommends munge slurmctld slurmd slurm-client

@@ -12,7 +12,17 @@ import pytest
 
 import inverters
 
-SLOW = ("torch", "torchvision", "pytorch_lightning", "torchmetrics", "datasets", "matplotlib", "pandas", "transformers")
+SLOW = (
+    "torch",
+    "torchvision",
+    "pytorch_lightning",
+    "torchmetrics",
+    "datasets",
+    "matplotlib",
+    "pandas",
+    "transformers",
+    "gradio",
+)
 NOT_FOR_HELP = (*SLOW, "numpy", "PIL", "yaml", "asyncio")
 MAIN = "from inverters.cli.main import main\nmain(sys.argv[1:])"
 
@@ -39,7 +49,7 @@ def test_help_loads_little() -> None:
     assert run(MAIN, "--help", modules=(*NOT_FOR_HELP, "pydantic", "importlib.metadata")) == (0, set())
 
 
-@pytest.mark.parametrize("command", ["predict", "train"])
+@pytest.mark.parametrize("command", ["predict", "train", "app"])
 def test_the_help_of_a_command_loads_little(command: str) -> None:
     """Typer takes pydantic to read a command's parameters."""
     assert run(MAIN, command, "--help", modules=NOT_FOR_HELP) == (0, set())

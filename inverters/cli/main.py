@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from inverters.cli.app import app as serve_app
 from inverters.cli.cards import cards
 from inverters.cli.edit import edit
 from inverters.cli.evaluate import evaluate
@@ -75,5 +76,5 @@ def invert(
     """See and measure what each layer of a convolutional network still knows about an image."""
 
 
-for command in (predict, layers, edit, optimize, evaluate, train, cards, download_weights):
+for command in (predict, serve_app, layers, edit, optimize, evaluate, train, cards, download_weights):
     app.command()(command)

@@ -1,0 +1,113 @@
+"""The networks that the page offers: encoders with published decoders."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from inverters.decoders.corrected import CorrectedDecoder
+from inverters.decoders.published import CARD_FILE, available_decoders, find_checkpoints, read_card
+from inverters.encoders.names import DEFAULT_ENCODER, check_weights, default_weights, find_layers, require_encoder
+from inverters.errors import CheckpointError, UnknownNameError, WeightsError
+from inverters.inversion.inverter import Inverter
+from inverters.inversion.loading import load_inverter
+
+OBJECTIVES = {"closest": "pixel", "sharpest": "perceptual"}  # by the name that the page shows
+
+
+@dataclass(frozen=True)
+class Network:
+    """An encoder whose decoders lie under `root`.
+
+    Attributes:
+        root: a folder of published decoders.
+        encoder, weights: its name, and the label of its weights.
+        decoders: by objective the layers that have a decoder, in order of execution.
+        corrected: whether any of the decoders has corrections.
+    """
+
+    root: Path
+    encoder: str
+    weights: str
+    decoders: dict[str, tuple[str, ...]]
+    corrected: bool
+
+    @property
+    def label(self) -> str:
+        """How the page lists it: `vgg19`, or `vgg19 (random)` for other weights than the encoder's default."""
+        return self.encoder if self.weights == default_weights(self.encoder) else f"{self.encoder} ({self.weights})"
+
+    def objectives(self, objective: str) -> dict[str, str]:
+        """For each layer the objective of its decoder: `objective`, or `pixel` where it has no such decoder."""
+        names = find_layers(
+            {name for kind in ("pixel", objective) for name in self.decoders.get(kind, ())}, self.encoder
+        )
+        chosen = self.decoders.get(objective, ())
+        return {layer.name: objective if layer.name in chosen else "pixel" for layer in names}
+
+    def load(self, objective: str, corrections: int | None, device: str) -> Inverter:
+        """Load the decoders of `objectives(objective)`; `corrections` and `device` are those of `load_inverter`.
+
+        Raises:
+            CheckpointError, WeightsError: see `load_inverter`.
+        """
+        objectives = self.objectives(objective)
+        loaded = {
+            kind: load_inverter(
+                [layer for layer, some in objectives.items() if some == kind],
+                self.encoder,
+                self.weights,
+                self.root,
+                device,
+                kind,
+                corrections,
+            )
+            for kind in dict.fromkeys(objectives.values())
+        }
+        deepest = loaded[objectives[list(objectives)[-1]]]
+        decoders = {layer: loaded[kind].decoders[layer] for layer, kind in objectives.items()}
+        return Inverter(deepest.encoder, decoders, deepest.device)
+
+
+def find_networks(checkpoints: Path | None = None, encoder: str | None = None) -> list[Network]:
+    """The networks that have decoders, the one to start with first.
+
+    Args:
+        checkpoints: a folder of published decoders; None takes that of `find_checkpoints()`.
+        encoder: the network to start with; None takes the default one, if it has decoders.
+
+    Raises:
+        UnknownNameError: there is no such encoder.
+        CheckpointError: it has no decoders, or a card is damaged.
+    """
+    root = find_checkpoints(checkpoints)
+    if encoder is not None:
+        require_encoder(encoder)
+    names = _published(root)
+    names.sort(key=lambda name: (name[0] != (encoder or DEFAULT_ENCODER), name[1] != default_weights(name[0])))
+    if not names or encoder not in (None, names[0][0]):
+        raise CheckpointError(
+            f"no decoders {f'of {encoder} ' if encoder else ''}under {root}. Train some with `invert train`, or name "
+            "another folder with --checkpoints"
+        )
+    return [_network(root, *name) for name in names]
+
+
+def _published(root: Path) -> list[tuple[str, str]]:
+    """The encoders and weights that decoders under `root` belong to, without those that cannot be loaded by name."""
+    found: dict[tuple[str, str], None] = {}
+    for card_file in sorted(root.rglob(CARD_FILE)):
+        card = read_card(card_file.parent)
+        try:
+            check_weights(card.encoder, card.weights)
+        except (UnknownNameError, WeightsError):
+            continue
+        found[card.encoder, card.weights] = None
+    return [*found]
+
+
+def _network(root: Path, encoder: str, weights: str) -> Network:
+    cards = {kind: available_decoders(root, encoder, weights, kind) for kind in OBJECTIVES.values()}
+    decoders = {kind: tuple(some) for kind, some in cards.items() if some}
+    corrected = any(
+        card.architecture == CorrectedDecoder.architecture for some in cards.values() for card in some.values()
+    )
+    return Network(root, encoder, weights, decoders, corrected)

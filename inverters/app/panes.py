@@ -1,0 +1,148 @@
+"""What the page shows of one image and one network, as JSON: the picture and the scores of each depth."""
+
+import base64
+import math
+from collections.abc import Iterator
+from io import BytesIO
+from typing import TypedDict
+
+from PIL import Image
+from torch import Tensor
+
+from inverters.app.networks import Network
+from inverters.data.images import round_to_8_bits, to_pillow
+from inverters.encoders.names import find_layers
+from inverters.inversion.inverter import Inverter
+from inverters.metrics import feature_error, peak_signal_noise_ratio, structural_similarity
+
+
+class Depth(TypedDict):
+    """The reconstruction from one layer.
+
+    Keys:
+        layer: its name.
+        stride, receptive_field: as of `Layer`.
+        objective: of the decoder.
+        picture: a data URI, or None while it is being computed.
+        psnr, ssim, feature_error: see `metrics`; None if unknown, or infinite.
+    """
+
+    layer: str
+    stride: int | None
+    receptive_field: int | None
+    objective: str
+    picture: str | None
+    psnr: float | None
+    ssim: float | None
+    feature_error: float | None
+
+
+class Pane(TypedDict):
+    """One image in one network.
+
+    Keys:
+        network: `Network.label`.
+        encoder, weights: the network.
+        objective: `closest` or `sharpest`.
+        corrections: whether decoders apply theirs; None where they have none.
+        size: pixels to which the shorter side of the image was shrunk.
+        original: the image as a data URI.
+        depths: shallowest first.
+        note: what is going on, for people; empty at the end.
+        iterations: of the optimisation that made the pictures; None for decoders.
+    """
+
+    network: str
+    encoder: str
+    weights: str
+    objective: str
+    corrections: bool | None
+    size: int
+    width: int
+    height: int
+    original: str
+    depths: list[Depth]
+    note: str
+    iterations: int | None
+
+
+def empty_pane(
+    image: Tensor, network: Network, objectives: dict[str, str], objective: str, corrections: bool, size: int
+) -> Pane:
+    """A pane that shows the image, 3×H×W in [0, 1], and waits for its reconstructions.
+
+    Args:
+        objectives: by layer, see `Network.objectives`.
+        objective, corrections, size: see `Pane`.
+    """
+    layers = find_layers(objectives, network.encoder)
+    return {
+        "network": network.label,
+        "encoder": network.encoder,
+        "weights": network.weights,
+        "objective": objective,
+        "corrections": corrections if network.corrected else None,
+        "size": size,
+        "width": image.shape[2],
+        "height": image.shape[1],
+        "original": data_uri(to_pillow(image)),
+        "depths": [
+            {
+                "layer": layer.name,
+                "stride": layer.stride,
+                "receptive_field": layer.receptive_field,
+                "objective": objectives[layer.name],
+                "picture": None,
+                "psnr": None,
+                "ssim": None,
+                "feature_error": None,
+            }
+            for layer in layers
+        ],
+        "note": "",
+        "iterations": None,
+    }
+
+
+def fill(pane: Pane, image: Tensor, inverter: Inverter) -> Iterator[Pane]:
+    """Reconstruct `image`, 3×H×W, from every layer of `pane`, and yield the pane after each of them."""
+    size, count = (image.shape[1], image.shape[2]), len(pane["depths"])
+    features = inverter.encode(image[None], [depth["layer"] for depth in pane["depths"]])
+    for number, depth in enumerate(pane["depths"]):
+        some = features.pop(depth["layer"])
+        picture = inverter.decode({depth["layer"]: some}, size)[depth["layer"]]
+        depths = [*pane["depths"]]
+        depths[number] = filled(depth, picture, image, some, inverter)
+        note = f"{number + 1} of {count} depths" if number + 1 < count else ""
+        pane = {**pane, "depths": depths, "note": note}
+        yield pane
+
+
+def filled(depth: Depth, picture: Tensor, image: Tensor, features: Tensor, inverter: Inverter) -> Depth:
+    """`depth` with the reconstruction `picture`, 1×3×H×W, and its scores against `image`, 3×H×W, and its features."""
+    eight_bits = round_to_8_bits(picture.cpu())
+    again = inverter.encode(eight_bits, [depth["layer"]])[depth["layer"]]
+    target = image[None].cpu()
+    return {
+        **depth,
+        "picture": data_uri(to_pillow(picture[0])),
+        "psnr": _finite(peak_signal_noise_ratio(eight_bits, target).item()),
+        "ssim": structural_similarity(eight_bits, target).item(),
+        "feature_error": _finite(feature_error(again, features).item()),
+    }
+
+
+def data_uri(picture: Image.Image) -> str:
+    """The picture as a lossless WebP in a data URI."""
+    content = BytesIO()
+    picture.save(content, "WEBP", lossless=True, quality=0, method=0)  # smaller than PNG, and written faster
+    return f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def from_data_uri(uri: str) -> bytes:
+    """The bytes of the file in a data URI."""
+    return base64.b64decode(uri.partition(",")[2])
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,253 @@
+// The viewer: what is shown, and how it answers to the slider, the pointer and the keys. gr.HTML calls this with
+// `element`, `props` and `watch`; the functions of stage.js, curve.js and address.js stand above.
+
+const find = (selector) => element.querySelector(selector);
+const stages = [...element.querySelectorAll(".stage")];
+const slider = find(".depth input");
+const state = {
+  panes: [null, null],
+  place: 0, // in the depth: 0 for the first layer, 1 for the last
+  right: "picture", // what stands right of the wipe, or "difference"
+  wipe: 0.5,
+  view: { zoom: 1, x: 0.5, y: 0.5 }, // the point of the image in the middle of the stage
+  pointer: null,
+};
+
+function shownPanes() {
+  return state.panes.filter(Boolean);
+}
+
+// The depth of a pane at the slider; while pictures are computed, the deepest that is there.
+function shownDepth(pane) {
+  const wanted = Math.round(state.place * (pane.depths.length - 1));
+  const ready = pane.depths.slice(0, wanted + 1).filter((depth) => depth.picture);
+  return pane.depths[wanted].picture || !ready.length || pane.iterations ? pane.depths[wanted] : ready[ready.length - 1];
+}
+
+function scores(depth) {
+  const known = [
+    [depth.psnr, (value) => value.toFixed(1) + " dB"],
+    [depth.ssim, (value) => "SSIM " + value.toFixed(3)],
+    [depth.feature_error, (value) => "feature error " + value.toFixed(3)],
+  ];
+  return known.filter(([value]) => value !== null).map(([value, text]) => text(value)).join(" · ");
+}
+
+function describe(pane, depth) {
+  const kind = depth.objective === "pixel" ? "" : " (" + depth.objective + ")";
+  return depth.picture ? depth.layer + kind + " · " + scores(depth) : depth.layer + " · no picture yet";
+}
+
+// --- drawing ---
+
+let waiting = false;
+function redraw() {
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame(() => {
+    waiting = false;
+    draw();
+  });
+}
+
+function draw() {
+  stages.forEach((stage, number) => {
+    const pane = state.panes[number];
+    if (number === 1) stage.hidden = !pane;
+    if (pane) drawPane(stage, pane);
+  });
+  if (!shownPanes().length) return;
+  const [pane] = shownPanes();
+  const depth = shownDepth(pane);
+  drawCurve(find(".curve"), shownPanes(), state.place);
+  find(".field").textContent = fieldText(pane, depth, state.pointer);
+  find(".note").textContent = shownPanes().map((some) => some.note).filter(Boolean).join(" ");
+  find("output").textContent = depth.layer;
+  slider.setAttribute("aria-valuetext", describe(pane, depth));
+  drawThumbnails(pane);
+  find(".viewer").classList.toggle("difference", state.right === "difference");
+  for (const button of element.querySelectorAll("[data-right]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.right === state.right));
+  }
+  find('[data-zoom="0"]').textContent = Number(state.view.zoom.toFixed(1)) + "×";
+}
+
+function drawPane(stage, pane) {
+  const canvas = stage.querySelector("canvas");
+  const box = stage.querySelector(".frame").getBoundingClientRect();
+  const ratio = window.devicePixelRatio || 1;
+  const [width, height] = [Math.round(box.width * ratio), Math.round(box.height * ratio)];
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  const depth = shownDepth(pane);
+  drawStage(canvas, pane, depth, state, redraw);
+  const wipe = stage.querySelector(".wipe");
+  wipe.hidden = !depth.picture;
+  wipe.style.left = wipePosition(canvas, pane, state.view, state.wipe) / ratio + "px";
+  wipe.setAttribute("aria-valuenow", String(Math.round(state.wipe * 100)));
+  const right = state.right === "difference" ? "difference" : pane.iterations ? "optimised" : depth.layer;
+  stage.querySelector(".chip.right").textContent = depth.picture ? right : "";
+  stage.querySelector("figcaption").textContent = describe(pane, depth);
+  canvas.setAttribute("aria-label", "Original and " + right + ": " + describe(pane, depth));
+}
+
+function drawThumbnails(pane) {
+  const row = find(".thumbnails");
+  while (row.children.length > pane.depths.length) row.lastChild.remove();
+  while (row.children.length < pane.depths.length) row.append(document.createElement("img"));
+  const shown = pane.depths.indexOf(shownDepth(pane));
+  pane.depths.forEach((depth, i) => {
+    const image = row.children[i];
+    if (image.dataset.uri !== depth.picture) {
+      image.dataset.uri = depth.picture;
+      image.src = depth.picture || pane.original;
+    }
+    image.alt = "";
+    image.className = (depth.picture ? "" : "missing") + (i === shown ? " shown" : "");
+  });
+  row.parentElement.style.setProperty("--count", pane.depths.length);
+}
+
+// --- what changes the state ---
+
+function show(number, pane) {
+  state.panes[number] = pane && pane.depths ? pane : null;
+  if (number === 0 && pane) restorePlace();
+  const count = Math.max(1, ...shownPanes().map((some) => some.depths.length));
+  slider.max = String(count - 1);
+  slider.value = String(Math.round(state.place * (count - 1)));
+  forgetImages(state.panes);
+  for (const some of shownPanes()) {
+    for (const depth of some.depths) if (depth.picture) loadedImage(depth.picture, redraw);
+  }
+  remember();
+  redraw();
+}
+
+function moveTo(index) {
+  const last = Math.max(1, Number(slider.max));
+  slider.value = String(Math.min(last, Math.max(0, index)));
+  state.place = Number(slider.value) / last;
+  remember();
+  redraw();
+}
+
+function zoomBy(factor, at) {
+  const view = state.view;
+  const zoom = factor ? Math.min(64, Math.max(1, view.zoom * factor)) : 1;
+  const point = at || { x: view.x, y: view.y };
+  const kept = view.zoom / zoom; // the point under the pointer stays where it is
+  state.view = centred({ zoom, x: point.x - (point.x - view.x) * kept, y: point.y - (point.y - view.y) * kept });
+  redraw();
+}
+
+// The view without empty space that the image could fill.
+function centred({ zoom, x, y }) {
+  const margin = 0.5 / zoom;
+  const inside = (value) => Math.min(1 - margin, Math.max(margin, value));
+  return zoom === 1 ? { zoom, x: 0.5, y: 0.5 } : { zoom, x: inside(x), y: inside(y) };
+}
+
+function setWipe(value) {
+  state.wipe = Math.min(1, Math.max(0, value));
+  redraw();
+}
+
+// --- pointer and keys ---
+
+// The place of an event in the image, as fractions, and on the stage.
+function locate(event, stage, pane) {
+  const canvas = stage.querySelector("canvas");
+  const box = canvas.getBoundingClientRect();
+  const ratio = canvas.width / box.width;
+  const { left, top, scale } = placement(canvas, pane, state.view);
+  const [x, y] = [(event.clientX - box.left) * ratio, (event.clientY - box.top) * ratio];
+  const from = Math.max(0, left);
+  const to = Math.min(canvas.width, left + pane.width * scale);
+  return { x: (x - left) / scale / pane.width, y: (y - top) / scale / pane.height, wipe: (x - from) / (to - from) };
+}
+
+stages.forEach((stage, number) => {
+  const canvas = stage.querySelector("canvas");
+  const wipe = stage.querySelector(".wipe");
+  const pointers = new Map(); // by their id: the last event, for dragging and pinching
+  const at = (event) => locate(event, stage, state.panes[number]);
+
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    pointers.set(event.pointerId, event);
+    if (state.view.zoom === 1 && pointers.size === 1) setWipe(at(event).wipe);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!state.panes[number]) return;
+    const before = pointers.get(event.pointerId);
+    if (before) pointers.set(event.pointerId, event);
+    if (before && pointers.size === 2) {
+      const [other] = [...pointers.values()].filter((some) => some.pointerId !== event.pointerId);
+      const apart = (some) => Math.hypot(some.clientX - other.clientX, some.clientY - other.clientY);
+      zoomBy(apart(event) / Math.max(1, apart(before)), at(event));
+    } else if (before && state.view.zoom > 1) {
+      const [from, to] = [at(before), at(event)];
+      state.view = centred({ ...state.view, x: state.view.x + from.x - to.x, y: state.view.y + from.y - to.y });
+    } else if (before) {
+      setWipe(at(event).wipe);
+    }
+    const { x, y } = at(event);
+    state.pointer = x >= 0 && x < 1 && y >= 0 && y < 1 ? { x, y } : null;
+    redraw();
+  });
+  for (const name of ["pointerup", "pointercancel"]) {
+    canvas.addEventListener(name, (event) => pointers.delete(event.pointerId));
+  }
+  canvas.addEventListener("pointerleave", () => {
+    state.pointer = null;
+    redraw();
+  });
+  canvas.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    zoomBy(Math.exp(-event.deltaY / 300), at(event));
+  }, { passive: false });
+  canvas.addEventListener("dblclick", (event) => zoomBy(state.view.zoom > 1 ? 0 : 4, at(event)));
+
+  wipe.addEventListener("pointerdown", (event) => wipe.setPointerCapture(event.pointerId));
+  wipe.addEventListener("pointermove", (event) => {
+    if (wipe.hasPointerCapture(event.pointerId)) setWipe(at(event).wipe);
+  });
+  wipe.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -0.05, ArrowRight: 0.05, Home: -1, End: 1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    setWipe(state.wipe + step);
+  });
+});
+
+slider.addEventListener("input", () => moveTo(Number(slider.value)));
+find(".curve").addEventListener("click", (event) => {
+  moveTo(Math.round(curvePlace(find(".curve"), event.clientX) * Number(slider.max)));
+});
+find(".thumbnails").addEventListener("click", (event) => {
+  const index = [...find(".thumbnails").children].indexOf(event.target);
+  if (index >= 0) moveTo(Math.round((index / Math.max(1, state.panes[0].depths.length - 1)) * Number(slider.max)));
+});
+element.addEventListener("click", (event) => {
+  const { right, zoom } = event.target.dataset || {};
+  if (right) state.right = right;
+  if (zoom) zoomBy(Number(zoom));
+  if (right || zoom) {
+    remember();
+    redraw();
+  }
+});
+
+// Arrow keys move through the depth wherever they do nothing else.
+document.addEventListener("keydown", (event) => {
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  const active = document.activeElement;
+  const free = !active || active === document.body || ["CANVAS", "BUTTON"].includes(active.tagName);
+  if (!step || !free || event.altKey || event.ctrlKey || event.metaKey || !element.offsetParent) return;
+  event.preventDefault();
+  moveTo(Number(slider.value) + step);
+});
+
+new ResizeObserver(redraw).observe(find(".stages"));
+show(0, props.value);
+watch("value", () => show(0, props.value));

@@ -1,0 +1,100 @@
+"""`Studio`: computes what the page shows, for any number of users."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from functools import lru_cache
+from threading import Lock
+from typing import NamedTuple
+
+from torch import Tensor
+
+from inverters.app.networks import OBJECTIVES, Network
+from inverters.app.panes import Pane, empty_pane, fill
+from inverters.errors import unknown_name
+from inverters.inversion.inverter import Inverter
+
+KEPT_RESULTS = 8  # finished panes, a few megabytes each
+KEPT_INVERTERS = 4  # a few hundred megabytes each
+
+
+class Choice(NamedTuple):
+    """What to reconstruct with.
+
+    Attributes:
+        network: `Network.label`.
+        objective: one of `OBJECTIVES`.
+        corrections: whether decoders apply theirs.
+    """
+
+    network: str
+    objective: str = "closest"
+    corrections: bool = True
+
+
+class Studio:
+    """Reconstructs images in the networks that can be chosen.
+
+    Results are kept by the content of the image, so that asking again costs nothing, and nobody can ask for an image
+    that they do not have.
+
+    Args:
+        networks: those that can be chosen.
+        size: pixels to which the shorter side of images is shrunk.
+        device: see `find_device`.
+    """
+
+    def __init__(self, networks: list[Network], size: int, device: str) -> None:
+        self.networks = {network.label: network for network in networks}
+        self.size, self.device = size, device
+        self.inverter = lru_cache(KEPT_INVERTERS)(self._load)
+        self._results: OrderedDict[tuple[str, Choice], Pane] = OrderedDict()
+        self._lock = Lock()
+
+    def _load(self, choice: Choice) -> Inverter:
+        corrections = None if choice.corrections else 0
+        return self.network(choice).load(OBJECTIVES[choice.objective], corrections, self.device)
+
+    def network(self, choice: Choice) -> Network:
+        """The network of this label.
+
+        Raises:
+            UnknownNameError: there is no such network or objective.
+        """
+        if choice.network not in self.networks:
+            raise unknown_name("network", choice.network, self.networks)
+        if choice.objective not in OBJECTIVES:
+            raise unknown_name("objective", choice.objective, OBJECTIVES)
+        return self.networks[choice.network]
+
+    def empty(self, image: Tensor, choice: Choice) -> Pane:
+        """A pane that shows `image`, 3×H×W, without reconstructions; it loads no network."""
+        network = self.network(choice)
+        objectives = network.objectives(OBJECTIVES[choice.objective])
+        return empty_pane(image, network, objectives, choice.objective, choice.corrections, self.size)
+
+    def reconstruct(self, image: Tensor, choice: Choice) -> Iterator[Pane]:
+        """Yield the pane of `image`, 3×H×W, first empty and then after each depth; at once if the result is known.
+
+        Raises:
+            InverterError: there is no such network, or it cannot be loaded.
+        """
+        key = f"{tuple(image.shape)} {hashlib.sha256(image.numpy().data).hexdigest()}", choice
+        with self._lock:
+            known = self._results.get(key)
+        if known:
+            yield known
+            return
+        pane = self.empty(image, choice)
+        yield {**pane, "note": f"0 of {len(pane['depths'])} depths"}
+        for filled in fill(pane, image, self.inverter(choice)):
+            yield (pane := filled)
+        with self._lock:
+            self._results[key] = pane
+            while len(self._results) > KEPT_RESULTS:
+                self._results.popitem(last=False)
+
+    def finished(self, image: Tensor, choice: Choice) -> Pane:
+        """The pane of `image` with all depths; see `reconstruct`."""
+        *_, pane = self.reconstruct(image, choice)
+        return pane

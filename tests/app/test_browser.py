@@ -1,0 +1,157 @@
+"""The page in Chromium: what a user does, on a screen and on a phone, without an error in the browser's console."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pages import page as serving_page
+from PIL import Image
+from skimage.data import data_dir
+
+sync_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.browser
+WIDTHS = {"screen": (1280, 800), "phone": (390, 844)}
+LAYERS = 10
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving_page() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=WIDTHS)
+def open_page(request: pytest.FixtureRequest, chromium: Any, url: str) -> Iterator[Any]:
+    """Opens the page with a fragment; at the end there must have been no error, and no request to another server."""
+    width, height = WIDTHS[request.param]
+    context = chromium.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
+    problems: list[str] = []
+
+    def opened(fragment: str = "", address: str = url) -> Any:
+        tab = context.new_page()
+        tab.on("console", lambda message: message.type == "error" and problems.append(message.text))
+        tab.on("pageerror", lambda error: problems.append(str(error)))
+        tab.on(
+            "request", lambda sent: sent.url.startswith((url, address, "data:", "blob:")) or problems.append(sent.url)
+        )
+        tab.goto(address + fragment)
+        wait_for_pictures(tab)
+        return tab
+
+    yield opened
+    context.close()
+    assert problems == []
+
+
+def wait_for_pictures(tab: Any) -> None:
+    """Wait until every depth has a picture, and the last is drawn."""
+    tab.wait_for_function(
+        f"document.querySelectorAll('.thumbnails img:not(.missing)').length == {LAYERS}"
+        " && document.querySelector('.viewer .note').textContent == ''",
+        timeout=60_000,
+    )
+
+
+def shown(tab: Any) -> str:
+    drawn(tab)
+    return str(tab.locator(".viewer .depth output").text_content())
+
+
+def drawn(tab: Any) -> None:
+    """Wait until the large view is drawn."""
+    tab.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def pixel(tab: Any, x: float, y: float, stage: int = 0) -> list[int]:
+    """The colour of the large view at these fractions of its sides."""
+    drawn(tab)
+    return list(
+        tab.evaluate(
+            """([x, y, stage]) => {
+                const canvas = document.querySelectorAll(".viewer canvas")[stage];
+                const at = [Math.floor(x * canvas.width), Math.floor(y * canvas.height), 1, 1];
+                return [...canvas.getContext("2d").getImageData(...at).data];
+            }""",
+            [x, y, stage],
+        )
+    )
+
+
+def test_the_slider_moves_through_the_depth_without_the_server(open_page: Any) -> None:
+    tab = open_page()
+    requests: list[str] = []
+    tab.on("request", lambda sent: sent.url.startswith("data:") or requests.append(sent.url))
+    slider = tab.get_by_role("slider", name="Depth in the network")
+    before = pixel(tab, 0.6, 0.5)
+    slider.fill("9")
+    assert shown(tab) == "relu5_2"
+    assert pixel(tab, 0.6, 0.5) != before
+    slider.focus()
+    tab.keyboard.press("ArrowLeft")
+    assert shown(tab) == "relu5_1"
+    tab.evaluate("document.activeElement.blur()")
+    tab.keyboard.press("ArrowLeft")
+    assert shown(tab) == "relu4_2"
+    box = tab.locator(".viewer .curve").bounding_box()
+    tab.mouse.click(box["x"] + box["width"] * 34 / 300 + 2, box["y"] + box["height"] / 2)
+    assert shown(tab) == "relu1_1"
+    assert slider.input_value() == "0"
+    assert "dB · SSIM" in tab.locator(".viewer figcaption").first.text_content()
+    assert requests == []
+
+
+def test_the_state_is_in_the_address(open_page: Any) -> None:
+    tab = open_page("#layer=relu3_1&right=difference")
+    assert shown(tab) == "relu3_1"
+    assert tab.get_by_role("button", name="Difference").get_attribute("aria-pressed") == "true"
+    tab.keyboard.press("ArrowRight")
+    tab.wait_for_function("location.hash.includes('layer=relu3_2')")
+
+
+def test_wipe_difference_zoom_and_field(open_page: Any) -> None:
+    tab = open_page("#layer=relu5_2")
+    wipe = tab.get_by_role("slider", name="Wipe between original and reconstruction")
+    middle = pixel(tab, 0.4, 0.5)
+    wipe.focus()
+    tab.keyboard.press("Home")
+    reconstruction = pixel(tab, 0.4, 0.5)
+    assert wipe.get_attribute("aria-valuenow") == "0"
+    tab.get_by_role("button", name="Difference").click()
+    difference = pixel(tab, 0.4, 0.5)
+    assert len({tuple(middle), tuple(reconstruction), tuple(difference)}) == 3
+    tab.get_by_role("button", name="Reconstruction").click()
+    for _ in range(4):
+        tab.get_by_role("button", name="Zoom in").click()
+    enlarged = [pixel(tab, x, 0.5) for x in (0.5, 0.501)]
+    assert enlarged[0] == enlarged[1]  # both lie in one pixel of the image
+    view = pixel(tab, 0.45, 0.45)
+    tab.keyboard.press("ArrowLeft")
+    tab.keyboard.press("ArrowRight")
+    assert pixel(tab, 0.45, 0.45) == view  # the place stays
+    tab.get_by_role("button", name="Show the whole image").click()
+    tab.locator(".viewer canvas").first.hover(position={"x": 150, "y": 150})
+    assert "whole image" in tab.locator(".viewer .field").text_content()
+
+
+def test_an_upload_replaces_the_photograph(open_page: Any, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    tab = open_page()
+    width = {"screen": 130, "phone": 140}[request.node.callspec.params["open_page"]]  # no result is there yet
+    Image.open(Path(data_dir) / "chelsea.png").resize((width, 100)).save(tmp_path / "cat.png")
+    before = pixel(tab, 0.3, 0.5)
+    tab.locator(".controls input[type=file]").first.set_input_files(tmp_path / "cat.png")
+    tab.wait_for_function("document.querySelector('.viewer figcaption').textContent.includes('no picture')")
+    wait_for_pictures(tab)
+    assert pixel(tab, 0.3, 0.5) != before
+    tab.get_by_label("sharpest").check()
+    tab.wait_for_function("document.querySelector('.viewer figcaption').textContent.includes('perceptual')")

@@ -1,0 +1,123 @@
+"""The running page: its endpoints, what it leaves behind, what it tells of itself; and `invert app`."""
+
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Outcome, publish_tiny
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from pages import free_port
+from pages import page as serving_page
+
+from inverters.app.uploads import MAX_BYTES
+
+CHOICE = ("vgg19 (random)", "closest", True)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving_page(publish_tiny(tmp_path_factory.mktemp("checkpoints"))) as address:
+        yield address
+
+
+@pytest.fixture
+def client(url: str) -> Client:
+    return Client(url, verbose=False, analytics_enabled=False)
+
+
+def test_an_image_is_reconstructed(client: Client, photograph: Path) -> None:
+    job = client.submit(handle_file(photograph), *CHOICE, api_name="/reconstruct")
+    pane: Any = job.result()
+    assert [depth["layer"] for depth in pane["depths"]] == ["relu1_1", "relu2_1"]
+    assert all(depth["picture"].startswith("data:image/webp") for depth in pane["depths"])
+    assert len(job.outputs()) == 3  # without pictures, with one, with both
+
+
+def test_errors_are_one_line_without_a_path(client: Client, photograph: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.png").write_text("no image")
+    with pytest.raises(AppError, match=r"^the file is not an image that can be read") as caught:
+        client.predict(handle_file(tmp_path / "notes.png"), *CHOICE, api_name="/reconstruct")
+    assert "/" not in str(caught.value)
+    with pytest.raises(AppError, match="unknown network 'vgg20'"):
+        client.predict(handle_file(photograph), "vgg20", "closest", True, api_name="/reconstruct")
+
+
+def test_files_of_the_server_cannot_be_asked_for(client: Client, url: str) -> None:
+    secret = {"path": str(Path(__file__)), "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(AppError) as caught:
+        client.predict(secret, *CHOICE, api_name="/reconstruct")
+    assert str(Path(__file__).parent) not in str(caught.value)
+    with pytest.raises(urllib.error.HTTPError, match=r"40[34]"):
+        urllib.request.urlopen(f"{url}gradio_api/file={__file__}")
+
+
+def test_too_many_bytes_are_refused(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "large.png").write_bytes(bytes(MAX_BYTES + 1))
+    with pytest.raises(Exception, match=r"(?i)size|413"):
+        client.predict(handle_file(tmp_path / "large.png"), *CHOICE, api_name="/reconstruct")
+
+
+def test_nothing_is_left_and_nothing_is_sent(tmp_path: Path, photograph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    with serving_page(publish_tiny(tmp_path / "tiny")) as address:
+        client = Client(address, verbose=False, analytics_enabled=False, download_files=False)
+        client.predict(handle_file(photograph), *CHOICE, api_name="/reconstruct")
+        assert [*(tmp_path / "temporary").rglob("*.png")]
+        assert client.config["analytics_enabled"] is False
+    assert [*(tmp_path / "temporary").iterdir()] == []
+
+
+def test_it_listens_on_this_machine_only_unless_asked(tmp_path: Path) -> None:
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "inverters",
+        "app",
+        "--port",
+        str(port),
+        "--checkpoints",
+        str(publish_tiny(tmp_path)),
+    ]
+    with subprocess.Popen([*command, "--size", "64"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == f"open http://127.0.0.1:{port}/ in a browser; Ctrl-C ends the server\n"
+        others = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False).stdout.split()
+        for address in others:
+            with pytest.raises(OSError):
+                socket.create_connection((address, port), timeout=1)
+        process.send_signal(2)
+        assert process.wait(20) == 0
+
+
+def test_a_port_that_is_taken(invert: Callable[..., Outcome], tiny_checkpoints: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        result = invert("app", "--port", port, "--checkpoints", tiny_checkpoints)
+    assert (result.status, result.err) == (
+        1,
+        f"error: cannot listen on 127.0.0.1, port {port}: take another --port or --host\n",
+    )
+
+
+def test_without_gradio(invert: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    result = invert("app")
+    assert (result.status, result.err) == (1, "error: the page needs gradio: pip install 'inverters[app]'\n")
+
+
+@pytest.mark.parametrize("arguments", [["--encoder", "vgg91"], ["--checkpoints", "nowhere"], ["--device", "tpu"]])
+def test_mistyped_settings(invert: Callable[..., Outcome], arguments: list[str]) -> None:
+    result = invert("app", *arguments)
+    assert result.status == 1
+    assert len(result.err.splitlines()) == 1
