@@ -29,6 +29,7 @@ from inverters.cli.options import (
 from inverters.cli.printer import Printer, errors
 from inverters.cli.tables import decibels, method_table
 from inverters.encoders.names import DEFAULT_ENCODER
+from inverters.inversion.edit_names import split_edits
 from inverters.inversion.method_names import DEFAULT_METHODS, METHODS
 
 if TYPE_CHECKING:
@@ -58,6 +59,14 @@ def evaluate(
     methods: Annotated[
         str, typer.Option(metavar="NAMES", help=f"Methods to compare: {', '.join(METHODS)}.", rich_help_panel=HOW)
     ] = ",".join(DEFAULT_METHODS),
+    edits: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Edits of the features whose cost is measured, such as drop=0.5,binarize; see invert edit --help.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     iterations: Annotated[int, typer.Option(min=1, help="Iterations of L-BFGS.", rich_help_panel=HOW)] = 200,
     seed: Seed = 0,
     corrections: Corrections = None,
@@ -84,7 +93,8 @@ def evaluate(
 
         def show(progress: "Progress") -> None:
             record, left = progress.record, timedelta(seconds=round(progress.seconds_left))
-            line = f"{record.name}  {record.layer}  {record.method}: {decibels(record.scores['psnr'])} dB, {left} left"
+            made = f"{record.method} {record.edit}".rstrip()
+            line = f"{record.name}  {record.layer}  {made}: {decibels(record.scores['psnr'])} dB, {left} left"
             bar.update(task, total=progress.total, completed=progress.done, description=line)
             printer.step(f"{progress.done}/{progress.total}  {line}")
 
@@ -92,6 +102,7 @@ def evaluate(
             data,
             layers=names,
             methods=[method.strip() for method in methods.split(",")],
+            edits=split_edits(edits or ""),
             iterations=iterations,
             limit=limit,
             size=size,
@@ -113,5 +124,14 @@ def evaluate(
         for layer, by_method in results.summary.items()
     }
     printer.table(method_table(results.methods, means))
+    for method in results.edited_methods:
+        edited = {
+            layer: {
+                edit: found["psnr"].mean if "psnr" in found else None
+                for edit, found in {"unedited": results.summary[layer][method], **by_edit}.items()
+            }
+            for layer, by_edit in results.edited[method].items()
+        }
+        printer.table(method_table(["unedited", *results.edits], edited, f" by {method}"))
     printer.line(f"wrote {output_dir / 'report.md'}")
     printer.document(results.as_json())

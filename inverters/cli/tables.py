@@ -48,9 +48,9 @@ def prediction_table(images: Sequence[tuple[str, ByMethod]], count: int, means: 
     return table
 
 
-def method_table(methods: Sequence[str], layers: Mapping[str, Mapping[str, float | None]]) -> Table:
-    """Mean PSNR in dB by layer and method: None if every reconstruction is exact, absent without a decoder."""
-    table = _table("PSNR in dB, mean over the images", "layer", *methods)
+def method_table(methods: Sequence[str], layers: Mapping[str, Mapping[str, float | None]], of: str = "") -> Table:
+    """Mean PSNR in dB by layer and method (or edit): None if every one is exact, absent without a decoder."""
+    table = _table(f"PSNR in dB{of}, mean over the images", "layer", *methods)
     for layer, psnr in layers.items():
         table.add_row(layer, *(decibels(psnr[method]) if method in psnr else "–" for method in methods))
     return table

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from inverters.encoders.registry import create_encoder
 from inverters.evaluation.profiling import timed
+from inverters.inversion.edit_names import Edit
+from inverters.inversion.edits import apply
 from inverters.inversion.inverter import Inverter, weights_digest
 from inverters.inversion.loading import load_inverters
-from inverters.inversion.methods import Method, Optimize, Reconstruction, create_method
+from inverters.inversion.methods import Decode, Method, Optimize, Reconstruction, create_method
 
 REPEATS = 5  # runs of a decoder; its time is their median
 
@@ -25,27 +27,45 @@ class LayerContext:
         layer: name of the layer.
         inverter: computes features; it has no decoders.
         methods: by name, those that can invert the layer.
+        edits: of the features, which decoders then decode.
+        seed: of the random ones.
     """
 
     layer: str
     inverter: Inverter
     methods: Mapping[str, Method]
+    edits: Sequence[Edit] = ()
+    seed: int = 0
 
-    def run(self, name: str, image: Tensor) -> tuple[Reconstruction, float]:
-        """Reconstruct `image`, 1×3×H×W, by the method of this name.
+    @property
+    def tasks(self) -> list[tuple[str, Edit | None]]:
+        """Each method without an edit and, if it is a decoder, with each of the edits."""
+        return [
+            (name, edit)
+            for name, method in self.methods.items()
+            for edit in (None, *(self.edits if isinstance(method, Decode) else ()))
+        ]
+
+    def run(self, name: str, image: Tensor, edit: Edit | None = None) -> tuple[Reconstruction, float]:
+        """Reconstruct `image`, 1×3×H×W, by the method of this name, from edited features if there is an `edit`.
 
         Returns:
-            The reconstruction, and the seconds that it took, encoder included. An optimisation runs once; a decoder is
-            warmed up, and its time is a median.
+            The reconstruction, and the seconds that it took, encoder included. An optimisation and an edit run once; a
+            decoder is warmed up, and its time is a median.
 
         Raises:
             KeyboardInterrupt: Ctrl-C ended an optimisation.
         """
-        method, encoder = self.methods[name], self.inverter.encoder
+        method, encoder, size = self.methods[name], self.inverter.encoder, (image.shape[2], image.shape[3])
 
         def reconstruct() -> Reconstruction:
-            features = self.inverter.encode(image, [self.layer], exact=method.exact)[self.layer]
-            return method(features, encoder, encoder.layers[self.layer], (image.shape[2], image.shape[3]))
+            features = self.inverter.encode(image, [self.layer], exact=method.exact)
+            if edit and isinstance(method, Decode):
+                features = apply(features, [edit], method.inverter, size, self.seed)
+            return method(features[self.layer], encoder, encoder.layers[self.layer], size)
+
+        if edit:
+            return timed(reconstruct, self.inverter.device)
 
         if isinstance(method, Optimize):
             result, seconds = timed(reconstruct, self.inverter.device)
@@ -66,6 +86,7 @@ def load_contexts(
     corrections: int | None,
     iterations: int,
     seed: int,
+    edits: Sequence[Edit] = (),
 ) -> tuple[list[LayerContext], str]:
     """Load the encoder, and the decoders that the methods need.
 
@@ -73,6 +94,7 @@ def load_contexts(
         selection: see `inversion.selection.select_methods`.
         encoder, weights, checkpoints, device, corrections: see `load_inverter`.
         iterations, seed: see `create_method`.
+        edits: see `LayerContext`.
 
     Returns:
         A context for each layer, and the SHA-256 of the weights of all networks.
@@ -83,7 +105,9 @@ def load_contexts(
     inverter = Inverter(create_encoder(encoder, weights, selection), {}, device)
     decoding = load_inverters(selection, encoder, weights, checkpoints, str(device), corrections)
     contexts = [
-        LayerContext(layer, inverter, {name: create_method(name, decoding, iterations, seed) for name in methods})
+        LayerContext(
+            layer, inverter, {name: create_method(name, decoding, iterations, seed) for name in methods}, edits, seed
+        )
         for layer, methods in selection.items()
     ]
     return contexts, weights_digest([inverter.encoder, *(decoding[name].decoders for name in sorted(decoding))])

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 
 from inverters.data.images import load_image
 from inverters.devices import exact_float32, find_device
-from inverters.encoders.names import DEFAULT_ENCODER, input_multiple, named_weights, weights_label
+from inverters.encoders.names import DEFAULT_ENCODER, find_layers, input_multiple, named_weights, weights_label
 from inverters.errors import InverterError, unknown_name
 from inverters.evaluation import plots
 from inverters.evaluation.contexts import load_contexts
@@ -22,7 +22,8 @@ from inverters.evaluation.report import as_markdown, remarks
 from inverters.evaluation.results import Results
 from inverters.evaluation.scores import left_out_metrics
 from inverters.files import atomic_write
-from inverters.inversion.method_names import DEFAULT_METHODS, METHODS
+from inverters.inversion.edit_names import WITH_IMAGE, Edit, check_layer, check_size, parse_edit
+from inverters.inversion.method_names import DECODER_METHODS, DEFAULT_METHODS, METHODS
 from inverters.inversion.selection import missing_decoders, select_methods
 from inverters.metrics import radial_spectrum
 
@@ -35,6 +36,7 @@ def evaluate(
     *,
     layers: Sequence[str] | None = None,
     methods: Sequence[str] = DEFAULT_METHODS,
+    edits: Sequence[str] = (),
     iterations: int = 200,
     limit: int | None = None,
     size: int = 224,
@@ -60,12 +62,13 @@ def evaluate(
         data: a source of images, see `open_images`. All images are held in memory.
         layers: see `inversion.selection.select_methods`.
         methods: names from `METHODS`.
+        edits: of the features, as `parse_edit` takes them; each is measured alone, with all methods that are decoders.
         iterations: of the optimisations.
         limit: the number of images to take; None takes all.
         size: length in pixels to which the shorter side is reduced before the centre square is cut out. Images that are
             smaller, or cannot be read, are skipped, and named in the settings' `skipped`.
         output_dir: made if it does not exist.
-        seed: of the optimisations' initial noise and of the bootstrap.
+        seed: of the optimisations' initial noise, of random edits and of the bootstrap.
         encoder, weights, checkpoints, corrections, device: see `load_inverter`.
         split: of a hub data set.
         image_column: the column that holds the images.
@@ -80,8 +83,11 @@ def evaluate(
     place = find_device(device)
     methods = [method for method in METHODS if method in methods]
     selection = select_methods(methods, layers, encoder, weights, checkpoints)
+    changes = _parse_edits(edits, selection, encoder, size)
     photographs, skipped = load_photographs(data, split, image_column, size, limit)
-    contexts, networks = load_contexts(selection, encoder, weights, checkpoints, place, corrections, iterations, seed)
+    contexts, networks = load_contexts(
+        selection, encoder, weights, checkpoints, place, corrections, iterations, seed, changes
+    )
     settings = claim_folder(
         output_dir,
         {
@@ -99,6 +105,7 @@ def evaluate(
             "networks_sha256": networks,
             "layers": list(selection),
             "methods": [method for method in methods if any(method in some for some in selection.values())],
+            "edits": [str(edit) for edit in changes] or None,
             "missing_decoders": missing_decoders(methods, selection),
             "corrections": corrections,
             "iterations": iterations,
@@ -141,6 +148,22 @@ def _check(methods: Sequence[str], iterations: int, limit: int | None, size: int
         raise InverterError(f"size must be a positive multiple of {multiple}, the encoder's largest stride, not {size}")
 
 
+def _parse_edits(
+    texts: Sequence[str], selection: Mapping[str, Sequence[str]], encoder: str, size: int
+) -> tuple[Edit, ...]:
+    """The edits, each once; raise InverterError if one does not fit a layer, or no method is a decoder."""
+    edits = tuple(dict.fromkeys(map(parse_edit, texts)))
+    if edits and not any(method in DECODER_METHODS for methods in selection.values() for method in methods):
+        raise InverterError(f"edits are decoded: name one of the methods {', '.join(DECODER_METHODS)}")
+    for edit in edits:
+        if edit.name in WITH_IMAGE:
+            raise InverterError(f"{edit.name} takes one other image, but an evaluation has many: use `invert edit`")
+        check_size(edit, (size, size))
+        for layer in find_layers(selection, encoder):
+            check_layer(edit, layer)
+    return edits
+
+
 def _describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -161,6 +184,7 @@ def _write(results: Results, shown: Photograph, output_dir: Path) -> None:
         "quality.png": plots.quality_figure(results),
         "detail.png": plots.detail_figure(results),
         "speed.png": plots.speed_figure(results),
+        **({"edits.png": plots.edits_figure(results)} if results.edits else {}),
         "results.csv": results.as_csv(),
         "results.json": json.dumps(results.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         "report.md": as_markdown(results),

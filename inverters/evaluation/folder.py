@@ -10,7 +10,7 @@ from inverters.files import atomic_write, make_folder
 
 # The settings that decide the results. Those that the results only follow from are compared, but named to the user
 # in words, and only where no other difference explains theirs.
-DECISIVE = ("encoder", "layers", "methods", "size", "corrections", "iterations", "seed", "device", "versions")
+DECISIVE = ("encoder", "layers", "methods", "edits", "size", "corrections", "iterations", "seed", "device", "versions")
 DERIVED = {
     "images_sha256": "other images",
     "networks_sha256": "other weights",

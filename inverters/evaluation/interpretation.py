@@ -24,6 +24,20 @@ def interpret(results: Results) -> list[str]:
     return [_closest(results, layers), _gains(results) or _leads(results, layers), _disagreement(results, layers)]
 
 
+def interpret_edits(results: Results, method: str) -> list[str]:
+    """What each edit changes in the PSNR of a method that is a decoder, over depth."""
+    sentences = []
+    for edit in results.edits:
+        changes = {
+            layer: by_edit[edit]["psnr"].mean - results.summary[layer][method]["psnr"].mean
+            for layer, by_edit in results.edited[method].items()
+            if "psnr" in by_edit.get(edit, {}) and "psnr" in results.summary[layer][method]
+        }
+        if changes:
+            sentences.append(f"{edit} changes the PSNR by {_listed(changes, '+.1f', 'dB')}.")
+    return sentences
+
+
 def _by_layer(results: Results, metric: str) -> str | None:
     found = {layer: next(iter(means.values())) for layer in results.layers if (means := results.means(layer, metric))}
     title, unit, form, *_ = METRICS[metric]

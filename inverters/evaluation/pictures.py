@@ -35,7 +35,11 @@ def depth_figure(
     height = (side + 0.2) * rows + 0.3  # of a block: below each picture is its PSNR, above the first row are titles
     layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.02, hspace=0.02)
     figure = Figure((tile * (columns + 1), height * blocks), DPI, layout=layout)
-    psnr = {(record.layer, record.method): record.scores["psnr"] for record in results.records if record.image == image}
+    psnr = {
+        (record.layer, record.method): record.scores["psnr"]
+        for record in results.records
+        if record.image == image and not record.edit
+    }
     for block, part in enumerate(figure.subfigures(blocks, squeeze=False).flat):
         grid = part.add_gridspec(rows, columns + 1)
         _show(part.add_subplot(grid[0, 0], title="original"), original)

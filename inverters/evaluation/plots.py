@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from io import BytesIO
+from itertools import cycle, islice
 from typing import Any, TypedDict
 
 from matplotlib.axes import Axes
@@ -66,6 +67,35 @@ def detail_figure(results: Results) -> bytes:
         axes.set(title=layer, xlabel="frequency (cycles per pixel)", ylabel="power")
     images = Line2D([], [], color="black", linestyle="--", label="the images")
     return as_png(_with_legend(figure, results.methods, images))
+
+
+def edits_figure(results: Results) -> bytes:
+    """PSNR and feature error by layer, a line for each edit and a black one for none; two panels for each decoder."""
+    methods = results.edited_methods
+    figure = Figure((WIDTH, 3.2 * len(methods) + 0.4), DPI, layout="constrained")
+    styles = [
+        Style(color="black", marker="", markerfacecolor="none"),
+        *islice(cycle(STYLES.values()), len(results.edits)),
+    ]
+    lines = dict(zip(("", *results.edits), styles, strict=True))
+    for method, row in zip(methods, figure.subplots(len(methods), 2, squeeze=False), strict=True):
+        layers = list(results.edited[method])
+        for axes, metric in zip(row, ("psnr", "feature_error"), strict=True):
+            for edit, style in lines.items():
+                found = {
+                    layer: (results.edited[method][layer] if edit else results.summary[layer])[edit or method]
+                    for layer in layers
+                }
+                points = [
+                    (place, found[layer][metric].mean) for place, layer in enumerate(layers) if metric in found[layer]
+                ]
+                axes.plot(*zip(*points, strict=True), **style)
+            axes.set_xticks(range(len(layers)), layers, **(SLANTED if len(layers) <= WIDE_ROOM else UPRIGHT))
+            axes.set(ylabel=METRICS[metric].label, title=method if len(methods) > 1 else "")
+            axes.grid(alpha=0.3)
+    handles = [Line2D([], [], label=edit or "unedited", **style) for edit, style in lines.items()]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), LEGEND_COLUMNS), frameon=False)
+    return as_png(figure)
 
 
 def speed_figure(results: Results) -> bytes:

@@ -20,10 +20,12 @@ from inverters.evaluation.photographs import Photograph
 from inverters.evaluation.profiling import with_memory
 from inverters.evaluation.scores import METRICS, measure
 from inverters.files import atomic_write, make_folder
+from inverters.inversion.edit_names import Edit
 from inverters.metrics import mean_pairwise_distance, radial_spectrum
 
 DISTANCE_IMAGES = 64  # the first ones; their mean distance is the unit of the normalised error
 
+Task = tuple[str, str, Edit | None]  # a layer, a method and an edit
 Score = Annotated[
     float | None, AfterValidator(lambda score: None if score is None or not math.isfinite(score) else score)
 ]
@@ -36,6 +38,7 @@ class Record(BaseModel):
         image: row in the data set.
         name: of the image, for people.
         layer, method: names.
+        edit: what changed the features, as `parse_edit` takes it; empty if nothing did.
         threads: of the CPU that it was computed with.
         scores: each of `METRICS`; None where it does not exist or is not finite.
         error_spectrum: power of the error at the frequencies of `radial_spectrum`.
@@ -48,15 +51,16 @@ class Record(BaseModel):
     name: str
     layer: str
     method: str
+    edit: str = ""
     threads: int
     scores: dict[str, Score]
     error_spectrum: list[float]
     notes: list[str]
 
 
-def record_file(folder: Path, image: int, layer: str, method: str) -> Path:
+def record_file(folder: Path, image: int, layer: str, method: str, edit: str = "") -> Path:
     """Where the record is kept; the reconstruction lies beside it as a PNG if the depth figure shows it."""
-    return folder / "records" / str(image) / f"{layer}.{method}.json"
+    return folder / "records" / str(image) / f"{'.'.join(filter(None, (layer, method, edit)))}.json"
 
 
 def read_record(path: Path) -> Record | None:
@@ -95,42 +99,47 @@ def compute_records(
     """
     distance = mean_pairwise_distance([photograph.pixels for photograph in photographs[:DISTANCE_IMAGES]])
     tasks = [
-        (photograph, context, method, file, read_record(file))
+        (photograph, context, method, edit, file, read_record(file))
         for photograph in photographs
         for context in contexts
-        for method in context.methods
-        if (file := record_file(output_dir, photograph.row, context.layer, method))
+        for method, edit in context.tasks
+        if (file := record_file(output_dir, photograph.row, context.layer, method, str(edit or "")))
     ]
-    waiting = Counter((context.layer, method) for _, context, method, _, record in tasks if record is None)
-    costs: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for photograph, context, method, file, record in tasks:
+    waiting = Counter((context.layer, method, edit) for _, context, method, edit, _, record in tasks if record is None)
+    costs: dict[Task, list[float]] = defaultdict(list)
+    for photograph, context, method, edit, file, record in tasks:
         if record is None:
             started = time.perf_counter()
-            record, preds = _compute(photograph, context, method, distance, left_out)
+            record, preds = _compute(photograph, context, method, edit, distance, left_out)
             make_folder(file.parent)
-            if photograph is photographs[0]:
+            if photograph is photographs[0] and not edit:
                 save_png(preds, file.with_suffix(".png"))
             atomic_write(file, record.model_dump_json())
-            costs[context.layer, method].append(time.perf_counter() - started)
-            waiting[context.layer, method] -= 1
+            costs[context.layer, method, edit].append(time.perf_counter() - started)
+            waiting[context.layer, method, edit] -= 1
             progress(Progress(record, len(tasks) - waiting.total(), len(tasks), _seconds_left(costs, waiting)))
         yield record
 
 
-def _seconds_left(costs: Mapping[tuple[str, str], list[float]], waiting: Counter[tuple[str, str]]) -> float:
-    """Estimate from the median cost of each layer and method; where there is none yet, from the mean of all others."""
+def _seconds_left(costs: Mapping[Task, list[float]], waiting: Counter[Task]) -> float:
+    """Estimate from the median cost of each task of a layer; where there is none yet, from the mean of all others."""
     typical = {key: median(seconds) for key, seconds in costs.items()}
     unknown = mean(typical.values())
     return sum(count * typical.get(key, unknown) for key, count in waiting.items())
 
 
 def _compute(
-    photograph: Photograph, context: LayerContext, method: str, mean_distance: float, left_out: Collection[str]
+    photograph: Photograph,
+    context: LayerContext,
+    method: str,
+    edit: Edit | None,
+    mean_distance: float,
+    left_out: Collection[str],
 ) -> tuple[Record, Tensor]:
     """Reconstruct and measure: a record, and the reconstruction, 3×S×S."""
     device = context.inverter.device
     image = photograph.pixels[None].to(device)
-    (found, seconds), memory = with_memory(partial(context.run, method, image), device)
+    (found, seconds), memory = with_memory(partial(context.run, method, image, edit), device)
     scores: dict[str, float | None] = {
         "seconds": seconds,
         "encoder_passes": 1 + found.encoder_passes,
@@ -143,6 +152,7 @@ def _compute(
         name=photograph.name,
         layer=context.layer,
         method=method,
+        edit=str(edit or ""),
         threads=torch.get_num_threads(),
         scores={name: scores.get(name) for name in METRICS},
         error_spectrum=error_power[0].tolist(),

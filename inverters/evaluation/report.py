@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inverters.evaluation.interpretation import interpret
+from inverters.evaluation.interpretation import interpret, interpret_edits
+from inverters.evaluation.records import Record
 from inverters.evaluation.results import MIN_IMAGES, Interval, Results
 from inverters.evaluation.scores import METRICS, Metric
 
@@ -13,6 +14,12 @@ FIGURES = {
     "detail.png": "Power spectra of the images and of the errors",
     "speed.png": "PSNR over the time for one image",
 }
+EDITING = (
+    "The features of each layer are changed, then decoded. What noise and drop cost shows how robust the code of a "
+    "layer is. What top and binarize cost shows how sparse it is, and whether values matter or only which are not "
+    "zero. What erase costs shows how local it is: neighbours that saw the box give a part of it back. The feature "
+    "error compares the features of the decoded image with those of the original."
+)
 RANKED = {"psnr": "by PSNR (dB)", "feature_error": "by feature error", "seconds": "by time (s)"}
 
 
@@ -28,12 +35,35 @@ def as_markdown(results: Results) -> str:
         _table(["layer", *RANKED.values()], [[layer, *_rankings(results, layer)] for layer in results.layers]),
         *(f"![{caption}]({file})" for file, caption in FIGURES.items()),
     ]
+    parts += _edits(results)
     for name, metric in results.metrics.items():
         direction = "Higher" if metric.higher_is_better else "Lower"
         parts += [f"## {metric.label}", f"{metric.meaning} {direction} is better.", _means(results, name, metric)]
     settings = json.dumps(results.settings, indent=2, ensure_ascii=False)
     parts += ["## Settings", *remarks(results.settings), *_notes(results), f"```json\n{settings}\n```"]
     return "\n\n".join(parts) + "\n"
+
+
+def _edits(results: Results) -> list[str]:
+    """What edits of the features cost, as sentences, a figure and tables."""
+    if not results.edits:
+        return []
+    parts = ["## Edited features", EDITING, "![PSNR and feature error by layer, for each edit](edits.png)"]
+    for method in results.edited_methods:
+        parts.append(" ".join(interpret_edits(results, method)))
+        for name in ("psnr", "feature_error"):
+            parts += [f"{METRICS[name].label} by {method}:", _edit_table(results, method, name)]
+    return parts
+
+
+def _edit_table(results: Results, method: str, metric: str) -> str:
+    """A row for each layer, a column for the features as they are and one for each edit."""
+    rows = []
+    for layer, by_edit in results.edited[method].items():
+        plain = results.summary[layer][method].get(metric)
+        edited = (by_edit.get(edit, {}).get(metric) for edit in results.edits)
+        rows.append([layer, *(_shown(interval, METRICS[metric]) for interval in (plain, *edited))])
+    return _table(["layer", "unedited", *results.edits], rows)
 
 
 def remarks(settings: Mapping[str, Any]) -> list[str]:
@@ -106,12 +136,16 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _notes(results: Results) -> list[str]:
     """What happened to single images, as paragraphs."""
     exact = [record for record in results.records if record.scores["psnr"] is None]
-    names = ", ".join(f"{record.name} from {record.layer} by {record.method}" for record in exact)
+    names = ", ".join(f"{record.name} from {record.layer} by {_made(record)}" for record in exact)
     return [
         *([f"Exact to the last bit, therefore without a PSNR and not in its means: {names}."] if exact else []),
         *(
-            f"{record.name}, {record.layer}, {record.method}: {note}."
+            f"{record.name}, {record.layer}, {_made(record)}: {note}."
             for record in results.records
             for note in record.notes
         ),
     ]
+
+
+def _made(record: Record) -> str:
+    return f"{record.method} after {record.edit}" if record.edit else record.method

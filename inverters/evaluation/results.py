@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from scipy.stats import bootstrap
 
 from inverters.evaluation.records import Record
 from inverters.evaluation.scores import METRICS, Metric
+from inverters.inversion.method_names import DECODER_METHODS
 
 BOOTSTRAP_SAMPLES = 1000
 MIN_IMAGES = 5  # for an interval: of fewer values the bootstrap's is far too narrow
@@ -72,16 +73,27 @@ class Results:
         return list(self.settings["methods"])
 
     @property
+    def edits(self) -> list[str]:
+        """Those of the features, as they are written."""
+        return list(self.settings.get("edits") or ())
+
+    @property
+    def edited_methods(self) -> list[str]:
+        """The methods that decoded edited features."""
+        return [method for method in self.methods if method in DECODER_METHODS] if self.edits else []
+
+    @property
     def metrics(self) -> dict[str, Metric]:
         """Those that were computed."""
         return {name: metric for name, metric in METRICS.items() if name not in self.settings["left_out"]}
 
     @cached_property
     def _groups(self) -> dict[str, dict[str, list[Record]]]:
-        """Records by layer and method; a method that cannot invert a layer is absent there."""
+        """Records without an edit by layer and method; a method that cannot invert a layer is absent there."""
         groups: dict[str, dict[str, list[Record]]] = {layer: {} for layer in self.layers}
         for record in self.records:
-            groups[record.layer].setdefault(record.method, []).append(record)
+            if not record.edit:
+                groups[record.layer].setdefault(record.method, []).append(record)
         return groups
 
     @cached_property
@@ -91,6 +103,18 @@ class Results:
             layer: {method: self._means(records) for method, records in by_method.items()}
             for layer, by_method in self._groups.items()
         }
+
+    @cached_property
+    def edited(self) -> dict[str, dict[str, dict[str, dict[str, Interval]]]]:
+        """By method, layer, edit and metric the mean over the images that have the score."""
+        groups: dict[tuple[str, str, str], list[Record]] = {}
+        for record in self.records:
+            if record.edit:
+                groups.setdefault((record.method, record.layer, record.edit), []).append(record)
+        means: dict[str, dict[str, dict[str, dict[str, Interval]]]] = {}
+        for (method, layer, edit), records in groups.items():
+            means.setdefault(method, {}).setdefault(layer, {})[edit] = self._means(records)
+        return means
 
     def _means(self, records: Sequence[Record]) -> dict[str, Interval]:
         scores = {metric: [record.scores[metric] for record in records] for metric in self.metrics}
@@ -110,16 +134,21 @@ class Results:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """The settings, the means with their intervals, each record, and the mean spectra."""
+        """The settings, the means with their intervals (those of edited features apart), each record, mean spectra."""
+        edited = {
+            method: {
+                layer: {edit: _as_json(intervals) for edit, intervals in by_edit.items()}
+                for layer, by_edit in by_layer.items()
+            }
+            for method, by_layer in self.edited.items()
+        }
         return {
             **self.settings,
             "summary": {
-                layer: {
-                    method: {metric: interval._asdict() for metric, interval in intervals.items()}
-                    for method, intervals in by_method.items()
-                }
+                layer: {method: _as_json(intervals) for method, intervals in by_method.items()}
                 for layer, by_method in self.summary.items()
             },
+            **({"edited": edited} if edited else {}),
             "records": [record.model_dump(exclude={"error_spectrum"}) for record in self.records],
             "spectra": {
                 "frequencies": self.frequencies,
@@ -132,8 +161,12 @@ class Results:
         """A row for each record; a score that does not exist is empty."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        table.writerow(["image", "name", "layer", "method", *METRICS])
+        table.writerow(["image", "name", "layer", "method", "edit", *METRICS])
         for record in self.records:
             scores = [record.scores[metric] for metric in METRICS]
-            table.writerow([record.image, record.name, record.layer, record.method, *scores])
+            table.writerow([record.image, record.name, record.layer, record.method, record.edit, *scores])
         return text.getvalue()
+
+
+def _as_json(intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
+    return {metric: interval._asdict() for metric, interval in intervals.items()}

@@ -80,7 +80,8 @@ EDITS = {
     "again": Kind("N", "a number of passes, at least 1", _is_count),
 }
 RANDOM = ("drop", "noise", "random")  # depend on a seed
-SPATIAL = ("keep", "erase", "shift", "swap")  # need features that form a grid
+BOXED = ("keep", "erase", "swap")  # have a box
+SPATIAL = (*BOXED, "shift")  # need features that form a grid
 WITH_IMAGE = ("mix", "swap")  # need another image
 
 
@@ -152,3 +153,12 @@ def check_layer(edit: Edit, layer: Layer) -> None:
         raise InverterError(f"{edit}: {layer.name} has the channels 0 to {layer.channels - 1}")
     if edit.name == "top" and edit.numbers[0] > layer.channels:
         raise InverterError(f"{edit}: {layer.name} has {layer.channels} channels")
+
+
+def check_size(edit: Edit, size: tuple[int, int]) -> None:
+    """Raise InverterError if the edit does not fit images of this height and width."""
+    height, width = size
+    if edit.name in BOXED and (edit.numbers[2] > width or edit.numbers[3] > height):
+        raise InverterError(f"{edit}: the box reaches beyond the image, which has {width}×{height} pixels")
+    if edit.name == "shift" and (abs(edit.numbers[0]) >= width or abs(edit.numbers[1]) >= height):
+        raise InverterError(f"{edit} moves everything out of the image, which has {width}×{height} pixels")

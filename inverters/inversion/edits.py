@@ -14,7 +14,7 @@ from inverters.data.images import load_image, resize_shorter_side
 from inverters.encoders.layers import Layer
 from inverters.errors import InverterError, unknown_name
 from inverters.inversion import edit_functions as functions
-from inverters.inversion.edit_names import Edit, check_layer, parse_edit
+from inverters.inversion.edit_names import Edit, check_layer, check_size, parse_edit
 from inverters.inversion.inverter import Inverter
 from inverters.inversion.tiling import Region
 
@@ -51,6 +51,7 @@ def apply(
     for edit in parsed:
         if edit.name == "mix" and len(edit.numbers) > 1:
             raise InverterError("a mix over a range of weights makes several images: give it one weight")
+        check_size(edit, size)
         for layer in features:
             check_layer(edit, inverter.encoder.layers[layer])
     others = {edit.other: inverter.encode(_other(edit, size), features.keys()) for edit in parsed if edit.other}
@@ -84,18 +85,12 @@ class _Context:
     def box(self, edit: Edit) -> Region:
         """The positions whose pixels a box touches."""
         left, top, right, bottom = (int(number) for number in edit.numbers)
-        height, width = self.size
-        if right > width or bottom > height:
-            raise InverterError(f"{edit}: the box reaches beyond the image, which has {width}×{height} pixels")
         stride = self.layer.spatial_stride
         return slice(top // stride, -(-bottom // stride)), slice(left // stride, -(-right // stride))
 
     def steps(self, edit: Edit) -> tuple[int, int]:
         """The positions to the right and down that a shift is rounded to."""
-        right, down = (int(number) for number in edit.numbers)
-        height, width = self.size
-        if abs(right) >= width or abs(down) >= height:
-            raise InverterError(f"{edit} moves everything out of the image, which has {width}×{height} pixels")
+        right, down = edit.numbers
         return round(right / self.layer.spatial_stride), round(down / self.layer.spatial_stride)
 
     def encode_decoded(self, features: Tensor) -> Tensor:
