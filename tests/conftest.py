@@ -1,5 +1,6 @@
 """What several test files need: a tiny encoder's published decoders, and a way to run the command line."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,6 +105,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publish all decoders in half precision."""
+    monkeypatch.setattr("inverters.training.trained.LARGEST_COST", -math.inf)
 
 
 Change = dict[str, Any]

@@ -10,7 +10,7 @@ from rich.text import Text
 from inverters.encoders.layers import Layer
 
 if TYPE_CHECKING:
-    from inverters.training.train import TrainedDecoder
+    from inverters.training.trained import TrainedDecoder
 
 SHOWN_IMAGES = 20
 

@@ -11,12 +11,14 @@ from typing import Any, Literal, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from inverters.decoders.base import Decoder
 from inverters.decoders.convolutional import ConvDecoder
 from inverters.decoders.corrected import CorrectedDecoder
 from inverters.decoders.linear import LinearDecoder
 from inverters.decoders.names import OBJECTIVES
+from inverters.decoders.quantization import dequantize, quantize
 from inverters.encoders.base import Encoder
 from inverters.encoders.layers import Layer
 from inverters.encoders.names import DEFAULT_ENCODER, list_layers, named_weights, weights_label
@@ -28,6 +30,7 @@ MODEL_FILE, CARD_FILE = "model.safetensors", "config.json"
 CHECKPOINTS_VARIABLE = "INVERTERS_CHECKPOINTS"
 PACKAGE = Path(__file__).parents[1]
 DecoderT = TypeVar("DecoderT", bound=Decoder)
+Storage = Literal["float16", "int8"]
 
 
 class DecoderCard(BaseModel):
@@ -39,6 +42,7 @@ class DecoderCard(BaseModel):
         architecture: one of `ARCHITECTURES`.
         decoder: the arguments of the architecture, without the layer.
         initial: the folder of the decoders that training started from.
+        storage: of the weights; see `quantize` for int8.
         loss: the weights of its terms.
         metrics: means over the validation images.
     """
@@ -54,6 +58,7 @@ class DecoderCard(BaseModel):
     architecture: str = "conv"
     decoder: dict[str, Any]
     initial: str | None = None
+    storage: Storage = "float16"
     loss: dict[str, float]
     data: dict[str, Any]
     steps: int
@@ -124,17 +129,22 @@ def _encoder_folder(encoder: str, label: str) -> str:
     return f"{re.sub('[/:]', '-', encoder)}-{label}"
 
 
-def as_published(decoder: DecoderT) -> DecoderT:
-    """A copy of `decoder` that computes what it will once it is published: its weights rounded to half precision."""
+def as_published(decoder: DecoderT, storage: Storage = "float16") -> DecoderT:
+    """A copy of `decoder` that computes what it will once it is published and loaded: its weights are rounded."""
     copy = deepcopy(decoder).requires_grad_(False).eval()
-    with torch.no_grad():
-        for parameter in copy.parameters():
-            parameter.copy_(parameter.half())
+    copy.load_state_dict(dequantize(_stored(decoder, storage)))
     return copy
 
 
+def _stored(decoder: Decoder, storage: Storage) -> dict[str, Tensor]:
+    """What is stored of a decoder: weights in half precision or 8 bits, and statistics as they are."""
+    weights = {key: parameter.detach().half() for key, parameter in decoder.named_parameters()}
+    statistics = {key: value for key, value in decoder.state_dict().items() if key not in weights}
+    return statistics | (quantize(weights) if storage == "int8" else weights)
+
+
 def publish_decoder(decoder: Decoder, card: DecoderCard, root: Path) -> Path:
-    """Write `decoder`, its weights in half precision, to `root/<encoder>-<weights>/<layer>[-<objective>]/`.
+    """Write `decoder` to `root/<encoder>-<weights>/<layer>[-<objective>]/`, its weights as `card.storage` says.
 
     Returns:
         That folder.
@@ -143,13 +153,9 @@ def publish_decoder(decoder: Decoder, card: DecoderCard, root: Path) -> Path:
         OutputError: the folder cannot be written.
     """
     folder = root / _encoder_folder(card.encoder, card.weights) / folder_name(card.layer, card.objective)
-    parameters = dict(decoder.named_parameters())
-    state = {
-        key: (value.half() if key in parameters else value).detach().cpu().contiguous()
-        for key, value in decoder.state_dict().items()
-    }
+    stored = {key: value.cpu().contiguous() for key, value in _stored(decoder, card.storage).items()}
     make_folder(folder)
-    atomic_write(folder / MODEL_FILE, save(state))
+    atomic_write(folder / MODEL_FILE, save(stored))
     atomic_write(folder / CARD_FILE, card.model_dump_json(indent=2) + "\n")
     return folder
 
@@ -240,7 +246,10 @@ def load_decoder(folder: Path, encoder: Encoder) -> Decoder:
         )
     try:
         decoder = build_decoder(card, encoder.layers[card.layer])
-        decoder.load_state_dict(load_file(folder / MODEL_FILE))
+        stored = load_file(folder / MODEL_FILE)
+        if any(value.dtype == torch.int8 for value in stored.values()) != (card.storage == "int8"):
+            raise ValueError(f"its weights are not stored as {card.storage}")
+        decoder.load_state_dict(dequantize(stored))
     except CheckpointError as error:
         raise CheckpointError(f"cannot load {folder}: {error}") from None
     except FileNotFoundError:

@@ -5,14 +5,12 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from inverters.data.datamodule import ImageDataModule
-from inverters.decoders.base import Decoder
 from inverters.decoders.linear import fit_linear_decoders
 from inverters.decoders.published import DecoderCard, as_published, publish_decoder
 from inverters.encoders.base import Encoder
@@ -21,7 +19,6 @@ from inverters.errors import DataError, TrainingError
 from inverters.files import make_folder
 from inverters.inversion.inverter import Inverter
 from inverters.lightning import interruptible
-from inverters.metrics import peak_signal_noise_ratio
 from inverters.progress import quieten, with_progress
 from inverters.training.callbacks import STOPPED, BestDecoders
 from inverters.training.config import TrainConfig
@@ -29,26 +26,11 @@ from inverters.training.initial import find_initial, load_initial, new_decoders
 from inverters.training.module import InversionModule
 from inverters.training.optimizers import peak_learning_rates
 from inverters.training.resume import read_state
+from inverters.training.trained import TrainedDecoder, choose_storage, mean_psnr
 from inverters.training.trainer import last_checkpoint, training_device, training_trainer
 
 STATISTICS_IMAGES = 64
 VERSIONED = ("inverters", "torch", "torchvision", "pytorch-lightning", "datasets")
-
-
-class TrainedDecoder(NamedTuple):
-    """A decoder that a run made.
-
-    Attributes:
-        decoder: as it is published, its weights rounded to half precision.
-        psnr: its mean validation PSNR in dB.
-        step: after which it was taken.
-        history: the validation PSNR of the layer's decoder by step; empty for linear decoders.
-    """
-
-    decoder: Decoder
-    psnr: float
-    step: int
-    history: Mapping[int, float]
 
 
 def train(
@@ -56,8 +38,9 @@ def train(
 ) -> dict[Path, TrainedDecoder]:
     """Make a decoder for each layer of `config` and publish it under `output_dir/checkpoints/`.
 
-    Published is the decoder that was best in validation. `output_dir/state/last.ckpt` holds the state of the run, and
-    `output_dir/logs/` its curves; linear decoders need neither.
+    Published is the decoder that was best in validation, its weights as `choose_storage` says.
+    `output_dir/state/last.ckpt` holds the state of the run, and `output_dir/logs/` its curves; linear decoders need
+    neither.
 
     Args:
         config: of the run.
@@ -110,15 +93,9 @@ def _fit_linear(config: TrainConfig, encoder: Encoder, data: ImageDataModule, qu
         encoder.to(device), config.layers, batches, config.linear.kernel_size, config.linear.ridge
     )
     decoders = {layer: as_published(decoder) for layer, decoder in fitted.items()}
-    inverter = Inverter(encoder, decoders, device)
-    psnr: dict[str, list[float]] = {layer: [] for layer in decoders}
-    for images in data.val_dataloader():
-        if len(images):  # else it is unreadable
-            for layer, preds in inverter.reconstruct(images).items():
-                psnr[layer].append(peak_signal_noise_ratio(preds.cpu(), images).item())
-    return [
-        TrainedDecoder(decoder, fmean(psnr[layer]), config.trainer.steps, {}) for layer, decoder in decoders.items()
-    ]
+    psnr = mean_psnr(Inverter(encoder, decoders, device), data.val_dataloader())
+    trained = [TrainedDecoder(decoder, psnr[layer], config.trainer.steps, {}) for layer, decoder in decoders.items()]
+    return choose_storage(trained, encoder, data.val_dataloader(), device)
 
 
 def _descend(
@@ -146,7 +123,9 @@ def _descend(
     except SIGTERMException:
         rank_zero_info(f"stopped at step {trainer.global_step}; continue with --resume")
         sys.exit(STOPPED)
-    return _best_decoders(config, encoder, best) if trainer.is_global_zero else []
+    trained = _best_decoders(config, encoder, best)
+    trained = choose_storage(trained, encoder, data.val_dataloader(), trainer.strategy.root_device)
+    return trained if trainer.is_global_zero else []
 
 
 def _new_module(
@@ -186,6 +165,7 @@ def _card(config: TrainConfig, encoder: Encoder, made: TrainedDecoder) -> Decode
         architecture=made.decoder.architecture,
         decoder=made.decoder.arguments,
         initial=None if linear else config.decoder.initial,
+        storage=made.storage,
         loss={"ridge": config.linear.ridge} if linear else config.loss.model_dump(),
         data=config.data.model_dump(include={"train", "validation", "resize", "scale", "crop_size", "batch_size"}),
         steps=made.step,

@@ -122,6 +122,7 @@ def test_the_card_says_what_made_the_decoder(published: Path) -> None:
         "objective": "pixel",
         "architecture": "conv",
         "initial": None,
+        "storage": "float16",
         "decoder": {"stages": [[4, 1]]},
         "loss": {"pixel": 1.0},
         "data": {"train": ["photographs"], "crop_size": 64},

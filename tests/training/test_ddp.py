@@ -13,6 +13,7 @@ from conftest import Change, command, photographs, written
 from safetensors.torch import load_file
 
 from inverters.decoders.published import read_card
+from inverters.decoders.quantization import dequantize
 from inverters.training.callbacks import AGREE_STEPS, STOPPED
 
 pytestmark = pytest.mark.ddp
@@ -36,11 +37,12 @@ def test_two_processes_with_half_the_batch_train_the_decoder_of_one(
         folders = [output / "checkpoints" / "vgg19-random" / layer for layer in ("relu1_1", "relu2_1")]
         assert done.stdout.splitlines()[-2:] == [str(folder) for folder in folders]
         assert done.stdout.count("Validation PSNR in dB") == 1
-        results[processes] = [(read_card(folder), load_file(folder / "model.safetensors")) for folder in folders]
+        states = [dequantize(load_file(folder / "model.safetensors")) for folder in folders]
+        results[processes] = list(zip(map(read_card, folders), states, strict=True))
     for (one, weights), (two, halves) in zip(results[1], results[2], strict=True):
         assert one.metrics["psnr"] == pytest.approx(two.metrics["psnr"], abs=0.01)
         for key, value in weights.items():
-            torch.testing.assert_close(halves[key], value, rtol=2e-3, atol=1e-4)  # published in half precision
+            torch.testing.assert_close(halves[key], value, rtol=2e-3, atol=3e-3)  # two steps of 8 bits
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from inverters.training.config import TrainConfig
 from inverters.training.module import InversionModule
 from inverters.training.train import train
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread")]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("one_thread", "half_precision")]
 HARDLY = {"learning_rate": 1e-12, "warmup_steps": 0}  # changes no weight in half precision
 TOO_FAST = {"learning_rate": 0.3, "warmup_steps": 0}
 Configured = Callable[..., TrainConfig]
