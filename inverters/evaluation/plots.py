@@ -44,9 +44,10 @@ STYLES = {
 
 
 def quality_figure(results: Results) -> bytes:
-    """PSNR and SSIM by layer, a line for each method."""
-    figure, panels = _panels(2, height=3.2)
-    for axes, metric in zip(panels, ("psnr", "ssim"), strict=True):
+    """PSNR, SSIM and top-1 agreement by layer, as far as they were computed, a line for each method."""
+    metrics = [metric for metric in ("psnr", "ssim", "agreement") if metric in results.metrics]
+    figure, panels = _panels(len(metrics), height=3.2)
+    for axes, metric in zip(panels, metrics, strict=True):
         _plot_by_layer(axes, results, metric, WIDE_ROOM)
     return as_png(_with_legend(figure, results.methods))
 

@@ -1,6 +1,7 @@
 """The scores of a reconstruction: which there are, how they are shown, how they are computed."""
 
 from collections.abc import Collection
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,12 @@ from torch import Tensor
 from inverters import metrics
 from inverters.data.images import round_to_8_bits
 from inverters.encoders.base import Encoder
+from inverters.encoders.classes import Classifier
+from inverters.encoders.network import NetworkEncoder
+from inverters.encoders.registry import create_encoder
 from inverters.evaluation.profiling import with_memory
+
+JUDGE = "efficientnet-lite0"
 
 
 class Metric(NamedTuple):
@@ -49,6 +55,13 @@ METRICS = {
         True,
         "The frequency up to which the image stands 3 dB above the error; 0.5 is the highest that pixels can hold.",
     ),
+    "agreement": Metric(
+        "Top-1 agreement",
+        "",
+        ".2f",
+        True,
+        "Share of reconstructions whose likeliest ImageNet class is that of the photograph, by EfficientNet-Lite0.",
+    ),
     "seconds": Metric(
         "Time per image", "s", ".3f", False, "Encoder and decoder, or the whole optimisation; images one by one."
     ),
@@ -58,12 +71,27 @@ METRICS = {
     ),
 }
 
+
+def top_1_agreement(preds: Tensor, target: Tensor) -> Tensor:
+    """Whether `JUDGE` sees the same ImageNet class in each of `preds` as in its target; 1.0 or 0.0, N values."""
+    return _judge(preds.device).agreement(preds, target)
+
+
+@cache
+def _judge(device: torch.device) -> Classifier:
+    """The classifier of all evaluations, whatever network they invert."""
+    encoder = create_encoder(JUDGE, None, ["logits"])
+    assert isinstance(encoder, NetworkEncoder)
+    return Classifier(encoder.to(device))
+
+
 IMAGE_METRICS = {
     "psnr": metrics.peak_signal_noise_ratio,
     "ssim": metrics.structural_similarity,
     "ms_ssim": metrics.multiscale_structural_similarity,
     "lpips": metrics.learned_perceptual_similarity,
     "resolved_detail": metrics.resolved_detail,
+    "agreement": top_1_agreement,
 }
 
 

@@ -1,7 +1,7 @@
 """`Inversion`: the reconstructions of one image from several layers by one method."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -10,11 +10,12 @@ from PIL import Image
 from torch import Tensor
 
 from inverters.data.images import to_pillow
+from inverters.encoders.classes import Label
 from inverters.encoders.names import find_layers
 from inverters.errors import OutputError
 from inverters.inversion.provenance import Provenance, reconstruction_name
 from inverters.inversion.saved import ANIMATION, STRIP, ImageMetrics, MethodMetrics, find_results, save_results
-from inverters.inversion.strip import StripRow, depth_strip
+from inverters.inversion.strip import ORIGINAL, StripRow, depth_strip
 from inverters.metrics import peak_signal_noise_ratio
 
 FRAME = 200  # milliseconds of an animation
@@ -32,6 +33,8 @@ class Inversion(Mapping[str, Tensor]):
         source: the path of the image, or another name for it.
         interrupted: Ctrl-C ended an optimisation, and its reconstruction is the best so far.
         notes: what a reader of the result should know.
+        labels: what the encoder's classifier sees in each reconstruction, by layer, and under `ORIGINAL` in the image;
+            empty if it has none.
     """
 
     image: Tensor
@@ -41,6 +44,7 @@ class Inversion(Mapping[str, Tensor]):
     source: str | None = None
     interrupted: bool = False
     notes: tuple[str, ...] = ()
+    labels: Mapping[str, tuple[Label, ...]] = field(default_factory=dict)
 
     def __getitem__(self, layer: str) -> Tensor:
         return self.reconstructions[layer]
@@ -93,12 +97,21 @@ def compare(inversions: Sequence[Inversion], details: bool = False) -> Image.Ima
     if edited and (len(edited) > 1 or len(first) == 1):
         return _side_by_side(inversions if len(edited) == 1 else edited, header, details)
     if len(inversions) == 1:
-        rows = [StripRow("", first, first.psnr)]
+        rows = [StripRow("", first, first.psnr, _classes(first))]
         return depth_strip(first.image, rows, list(first), [*header, first.provenance.describe_method()], details)
-    rows = [StripRow(inversion.provenance.describe_method(), inversion, inversion.psnr) for inversion in inversions]
+    rows = [
+        StripRow(inversion.provenance.describe_method(), inversion, inversion.psnr, _classes(inversion))
+        for inversion in inversions
+    ]
     names = {layer for inversion in inversions for layer in inversion}
     layers = [layer.name for layer in find_layers(names, first.provenance.encoder)]
     return depth_strip(first.image, rows, layers, header, details)
+
+
+def _classes(inversion: Inversion) -> dict[str, str]:
+    """What the classifier sees, a line for each class: all classes of the original, the likeliest of the others."""
+    shown = {name: labels if name == ORIGINAL else labels[:1] for name, labels in inversion.labels.items()}
+    return {name: "\n".join(map(str, labels)) for name, labels in shown.items()}
 
 
 def _side_by_side(inversions: Sequence[Inversion], header: Sequence[str], details: bool) -> Image.Image:
@@ -128,9 +141,17 @@ def measure(inversions: Sequence[Inversion]) -> ImageMetrics:
     first = inversions[0]
     height, width = first.image.shape[-2:]
     methods = tuple(
-        MethodMetrics(one.provenance, one.seconds, one.psnr, one.interrupted, one.notes) for one in inversions
+        MethodMetrics(
+            one.provenance,
+            one.seconds,
+            one.psnr,
+            one.interrupted,
+            one.notes,
+            {layer: labels for layer, labels in one.labels.items() if layer != ORIGINAL},
+        )
+        for one in inversions
     )
-    return ImageMetrics(first.source, width, height, methods)
+    return ImageMetrics(first.source, width, height, methods, first.labels.get(ORIGINAL, ()))
 
 
 def encode_pictures(inversions: Sequence[Inversion]) -> dict[str, bytes]:

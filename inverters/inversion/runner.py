@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from inverters.data.images import resize_shorter_side, to_image
 from inverters.devices import find_device
+from inverters.encoders.classes import Classifier, Label, find_classifier
 from inverters.encoders.names import DEFAULT_ENCODER
 from inverters.encoders.registry import create_encoder
 from inverters.errors import unknown_name
@@ -22,6 +24,7 @@ from inverters.inversion.method_names import DECODER_METHODS, decoder_objective
 from inverters.inversion.methods import Decode, Optimize, create_method
 from inverters.inversion.presets import PRESETS
 from inverters.inversion.provenance import Provenance
+from inverters.inversion.strip import ORIGINAL
 
 
 class Step(NamedTuple):
@@ -44,11 +47,13 @@ class MethodRunner:
         inverter: the encoder, and the decoders that the method needs.
         provenance: of the inversions that it makes; its layers are those that are inverted.
         optimize: the optimisation that makes the reconstructions; None where the decoders make them in one pass.
+        classifier: says what it sees in the image and in each reconstruction.
     """
 
     inverter: Inverter
     provenance: Provenance
     optimize: Optimize | None = None
+    classifier: Classifier | None = None
 
     def run(
         self, image: Tensor, source: str | None = None, tile: int | None = None, progress: Progress | None = None
@@ -70,7 +75,11 @@ class MethodRunner:
         else:
             images, interrupted, notes = self._decode(image, tile, progress), False, ()
         seconds = time.perf_counter() - started
-        return Inversion(image.cpu(), images, seconds, self.provenance, source, interrupted, notes)
+        labels: dict[str, tuple[Label, ...]] = {}
+        if self.classifier:
+            found = self.classifier.labels(torch.stack([image.cpu(), *images.values()]))
+            labels = dict(zip((ORIGINAL, *images), found, strict=True))
+        return Inversion(image.cpu(), images, seconds, self.provenance, source, interrupted, notes, labels)
 
     def _decode(self, image: Tensor, tile: int | None, progress: Progress | None) -> dict[str, Tensor]:
         def show(done: int, total: int) -> None:
@@ -143,7 +152,7 @@ def make_runner(
         seed,
         corrections if objective else None,
     )
-    return MethodRunner(inverter, provenance, optimize)
+    return MethodRunner(inverter, provenance, optimize, find_classifier(encoder))
 
 
 def load_runners(

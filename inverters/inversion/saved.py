@@ -4,14 +4,17 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from inverters.encoders.classes import Label
 from inverters.encoders.names import list_layers
 from inverters.errors import OutputError
 from inverters.files import atomic_write, make_folder
 from inverters.inversion.provenance import Provenance, differences, reconstruction_name
+
+Labels = tuple[Label, ...]
 
 METRICS, STRIP = "metrics.json", "depth.png"
 ANIMATION = "mix.gif"  # after the layer's name
@@ -27,6 +30,7 @@ class MethodMetrics:
         psnr: in dB, by layer.
         interrupted: Ctrl-C ended an optimisation before its last iteration.
         notes: what a reader of the result should know.
+        labels: what the encoder's classifier sees in each reconstruction, by layer.
     """
 
     provenance: Provenance
@@ -34,10 +38,14 @@ class MethodMetrics:
     psnr: Mapping[str, float]
     interrupted: bool = False
     notes: tuple[str, ...] = ()
+    labels: Mapping[str, Labels] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """These values as JSON has them. PSNR is null where the reconstruction is exact: JSON has no infinity."""
-        layers = {layer: {"psnr": round(psnr, 3) if math.isfinite(psnr) else None} for layer, psnr in self.psnr.items()}
+        layers = {
+            layer: {"psnr": round(psnr, 3) if math.isfinite(psnr) else None, **_classes(self.labels.get(layer, ()))}
+            for layer, psnr in self.psnr.items()
+        }
         made = asdict(self.provenance)
         del made["layers"]
         ended = {"interrupted": True} if self.interrupted else {}
@@ -49,7 +57,18 @@ class MethodMetrics:
         """The reverse of `as_json`; raises KeyError, TypeError or AttributeError if `values` are of another kind."""
         psnr = {layer: math.inf if one["psnr"] is None else one["psnr"] for layer, one in values["layers"].items()}
         interrupted, notes = values.get("interrupted", False), tuple(values.get("notes", ()))
-        return cls(Provenance.from_json(values), values["seconds"], psnr, interrupted, notes)
+        labels = {layer: _labels(one) for layer, one in values["layers"].items() if "classes" in one}
+        return cls(Provenance.from_json(values), values["seconds"], psnr, interrupted, notes, labels)
+
+
+def _classes(labels: Labels) -> dict[str, Any]:
+    """Labels as JSON has them; nothing if there are none."""
+    return {"classes": {label.name: round(label.probability, 4) for label in labels}} if labels else {}
+
+
+def _labels(values: Mapping[str, Any]) -> Labels:
+    """The reverse of `_classes`."""
+    return tuple(Label(name, probability) for name, probability in values.get("classes", {}).items())
 
 
 @dataclass(frozen=True)
@@ -60,12 +79,14 @@ class ImageMetrics:
         image: its path or another name, if it has one.
         width, height: in pixels, as it was inverted.
         methods: by one method each.
+        labels: what the encoder's classifier sees in the image.
     """
 
     image: str | None
     width: int
     height: int
     methods: tuple[MethodMetrics, ...]
+    labels: Labels = ()
 
     @property
     def provenances(self) -> list[Provenance]:
@@ -85,7 +106,8 @@ class ImageMetrics:
     def as_json(self) -> dict[str, Any]:
         """The content of `metrics.json`, with the methods by label."""
         methods = {method.provenance.label: method.as_json() for method in self.methods}
-        return {"image": self.image, "width": self.width, "height": self.height, "methods": methods}
+        size = {"width": self.width, "height": self.height}
+        return {"image": self.image, **size, **_classes(self.labels), "methods": methods}
 
 
 def read_metrics(folder: Path) -> ImageMetrics | None:
@@ -93,7 +115,7 @@ def read_metrics(folder: Path) -> ImageMetrics | None:
     try:
         values = json.loads((folder / METRICS).read_text(encoding="utf-8"))
         methods = tuple(MethodMetrics.from_json(one) for one in values["methods"].values())
-        return ImageMetrics(values["image"], values["width"], values["height"], methods)
+        return ImageMetrics(values["image"], values["width"], values["height"], methods, _labels(values))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

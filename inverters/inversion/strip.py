@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
@@ -22,16 +22,26 @@ GREY = "#606060"
 ZOOM, AMPLIFICATION = 4, 10
 
 Size = tuple[int, int]  # width and height
+ORIGINAL = "original"
+
 Region = tuple[slice, slice]  # rows and columns
 
 
 @dataclass(frozen=True)
 class StripRow:
-    """The reconstructions of one method, each 3×H×W in [0, 1], and their PSNR in dB, by layer."""
+    """The reconstructions of one method.
+
+    Attributes:
+        title: stands above them.
+        images: by layer, each 3×H×W in [0, 1].
+        psnr: in dB, by layer.
+        classes: what a classifier sees, by layer, and under `ORIGINAL` in the original.
+    """
 
     title: str
     images: Mapping[str, Tensor]
     psnr: Mapping[str, float]
+    classes: Mapping[str, str] = field(default_factory=dict)
 
 
 def depth_strip(
@@ -86,10 +96,11 @@ def _lines(
     first = _resized(original, size)
     if crop:
         _frame(first, crop, original)
-    pictures = {0: _Cell(first, "original")}
+    pictures = {0: _Cell(first, "\n".join(filter(None, (ORIGINAL, row.classes.get(ORIGINAL)))))}
     for column, layer in enumerate(layers, 1):
         if column in images:
-            pictures[column] = _Cell(_resized(images[column], size), f"{layer}\n{_decibels(row.psnr[layer])}")
+            caption = (layer, _decibels(row.psnr[layer]), row.classes.get(layer))
+            pictures[column] = _Cell(_resized(images[column], size), "\n".join(filter(None, caption)))
         else:
             pictures[column] = _Cell(None, "no decoder")
     lines = [_Line(pictures, row.title, gap)]
