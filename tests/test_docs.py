@@ -31,6 +31,7 @@ README = PAGES["README.md"]
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 QUICK = {  # appended to the README's commands
     "predict": "--size 64",
+    "edit": "--size 64",
     "optimize": "--iterations 1 --size 64",
     "evaluate": "--iterations 1 --size 64",
     "train": "--set trainer.steps=2 --set data.crop_size=32 --set data.batch_size=2 --set data.workers=0 "
@@ -88,6 +89,20 @@ def test_the_commands_of_the_readme_run(invert: Callable[..., Outcome], elsewher
         result = invert(name, *rest, *QUICK[name].split())
         assert result.status == 0, f"invert {shlex.join(arguments)}: {result.err}"
     assert (elsewhere / "inversions" / "photo" / "depth.png").exists()
+
+
+def test_the_commands_of_the_page_on_edits_run(invert: Callable[..., Outcome], elsewhere: Path) -> None:
+    """On the photographs that the page makes, at one layer."""
+    page = PAGES["docs/edits.md"]
+    subprocess.run([sys.executable, "-c", blocks(page, "python")[0]], cwd=elsewhere, check=True)
+    shutil.copy("astronaut.png", "photographs")
+    for name, *arguments in commands(page):
+        rest = [argument.replace("relu2_2,relu4_2,relu5_2", "relu2_2") for argument in arguments]
+        rest += ["--layers", "relu1_2", "--size", "160"] if name == "evaluate" else []
+        result = invert(name, *rest)
+        assert result.status == 0, f"invert {shlex.join(arguments)}: {result.err}"
+    assert (elsewhere / "mix" / "astronaut" / "relu2_2-mix.gif").exists()
+    assert (elsewhere / "evaluation" / "edits.png").exists()
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,12 @@ def results(root: Path) -> Results:
     return evaluate(**arguments(root))
 
 
+@pytest.fixture(scope="module")
+def plain(root: Path) -> Results:
+    """The same without edits."""
+    return evaluate(**arguments(root, edits=[], methods=["decoder"], output_dir=root / "plain"))
+
+
 def test_decoders_are_measured_with_every_edit_and_optimisation_without(root: Path, results: Results) -> None:
     keys = [(record.image, record.layer, record.method, record.edit) for record in results.records]
     assert keys == [
@@ -82,7 +89,7 @@ def test_scores_are_those_of_the_decoded_edited_features(root: Path, results: Re
             assert record.scores["feature_error"] == pytest.approx(error, rel=0.01)
 
 
-def test_edited_records_are_summarised_apart(root: Path, results: Results) -> None:
+def test_edited_records_are_summarised_apart(root: Path, results: Results, plain: Results) -> None:
     values = json.loads((root / "evaluation" / "results.json").read_text())
     assert values["edits"] == EDITS
     assert {method: list(layers) for method, layers in values["edited"].items()} == {"decoder": LAYERS}
@@ -98,7 +105,6 @@ def test_edited_records_are_summarised_apart(root: Path, results: Results) -> No
             found = values["edited"]["decoder"][layer][edit] if edit else values["summary"][layer]["decoder"]
             assert found["psnr"]["mean"] == pytest.approx(np.mean(scores))
             assert found["psnr"]["images"] == 2
-    plain = evaluate(**arguments(root, edits=[], output_dir=root / "plain"))
     for layer in LAYERS:
         assert plain.summary[layer]["decoder"]["psnr"] == results.summary[layer]["decoder"]["psnr"]
         assert plain.error_spectra(layer)["decoder"] == results.error_spectra(layer)["decoder"]
@@ -117,11 +123,11 @@ def test_the_report_has_a_table_and_a_figure(root: Path, results: Results) -> No
         assert f"{change:+.1f} dB at {layer}".replace("-", "−") in sentence
 
 
-def test_without_edits_there_is_nothing_of_them(root: Path) -> None:
-    evaluate(**arguments(root, edits=[], methods=["decoder"], output_dir=root / "without"))
-    assert not (root / "without" / "edits.png").exists()
-    assert "Edited features" not in (root / "without" / "report.md").read_text()
-    assert "edited" not in json.loads((root / "without" / "results.json").read_text())
+def test_without_edits_there_is_nothing_of_them(root: Path, plain: Results) -> None:
+    assert plain.edited == {}
+    assert not (root / "plain" / "edits.png").exists()
+    assert "Edited features" not in (root / "plain" / "report.md").read_text()
+    assert "edited" not in json.loads((root / "plain" / "results.json").read_text())
 
 
 def test_it_continues_where_it_stopped(root: Path, results: Results) -> None:
@@ -133,9 +139,9 @@ def test_it_continues_where_it_stopped(root: Path, results: Results) -> None:
     assert [record.scores["psnr"] for record in again.records] == [record.scores["psnr"] for record in results.records]
 
 
-def test_an_evaluation_from_before_there_were_edits_continues(root: Path) -> None:
-    some = arguments(root, edits=[], methods=["decoder"], output_dir=root / "before")
-    evaluate(**some)
+def test_an_evaluation_from_before_there_were_edits_continues(root: Path, plain: Results) -> None:
+    assert plain.settings["edits"] is None
+    shutil.copytree(root / "plain", root / "before")
     settings = root / "before" / "settings.json"
     settings.write_text(
         json.dumps({key: value for key, value in json.loads(settings.read_text()).items() if key != "edits"})
@@ -145,7 +151,8 @@ def test_an_evaluation_from_before_there_were_edits_continues(root: Path) -> Non
         del record["edit"]
         path.write_text(json.dumps(record))
     seen: list[Progress] = []
-    evaluate(**{**some, "progress": seen.append})
+    changes = {"edits": [], "methods": ["decoder"], "output_dir": root / "before"}
+    evaluate(**arguments(root, **changes, progress=seen.append))
     assert seen == []
 
 
