@@ -72,8 +72,8 @@ EDITS = {
     "shift": Kind("DX,DY", "pixels to the right and down", lambda n: _is_whole(n) and len(n) == 2),
     "mix": Kind(
         "IMAGE:WEIGHT",
-        f"another image and its weight from 0 to 1, or a range such as 0..1:5 of 2 to {LARGEST_SWEEP} weights",
-        lambda n: len(n) > 0 and all(0 <= weight <= 1 for weight in n),
+        f"another image and its weight from 0 to 1, or a range of 2 to {LARGEST_SWEEP} different ones such as 0..1:5",
+        lambda n: 0 < len(n) == len(set(n)) and all(0 <= weight <= 1 for weight in n),
     ),
     "swap": Kind("IMAGE:X0,Y0,X1,Y1", f"another image and {BOX}", _is_box),
     "random": Kind("", "", lambda n: not n),

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from inverters.data.images import load_image, resize_shorter_side
 from inverters.encoders.layers import Layer
-from inverters.errors import InverterError, unknown_name
+from inverters.errors import InverterError
 from inverters.inversion import edit_functions as functions
 from inverters.inversion.edit_names import Edit, check_layer, check_size, parse_edit
 from inverters.inversion.inverter import Inverter
@@ -43,9 +43,9 @@ def apply(
         The edited features by layer, of the same shapes.
 
     Raises:
-        UnknownNameError: there is no such edit, or a layer lacks the decoder that an edit needs.
+        UnknownNameError: there is no such edit.
         ImageError: another image cannot be read.
-        InverterError: an edit does not fit a layer, the size or another image.
+        InverterError: an edit does not fit a layer, the size or another image, or a layer lacks the decoder it needs.
     """
     parsed = [parse_edit(edit) if isinstance(edit, str) else edit for edit in edits]
     for edit in parsed:
@@ -77,9 +77,12 @@ class _Context:
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """The mean and the standard deviation of each channel, 1×C×1×1, over the decoder's training data."""
-        if self.layer.name not in self.inverter.decoders:
-            raise unknown_name("layer of these decoders", self.layer.name, self.inverter.layers)
-        decoder = self.inverter.decoders[self.layer.name]
+        name = self.layer.name
+        if name not in self.inverter.decoders:
+            raise InverterError(
+                f"noise and random take the statistics of a layer from its decoder; {name} has none here"
+            )
+        decoder = self.inverter.decoders[name]
         return decoder.mean, decoder.std
 
     def box(self, edit: Edit) -> Region:

@@ -49,7 +49,16 @@ def test_a_string_is_what_was_parsed() -> None:
         *("top=0", "top=1.5", "top=-1", "binarize=1", "binarize=", "random=3", "noise=-1", "noise=1e999", "noise=inf"),
         *("channels=", "channels=1,,2", "channels=-1", "channels=1.5", "without"),
         *("keep=0,0,10", "keep=10,0,10,5", "keep=-1,0,10,5", "erase=0,0,1.5,2", "shift=1", "shift=0.5,1"),
-        *("mix", "mix=a.jpg", "mix=0.5", "mix=:0.5", "mix=a.jpg:1.5", "mix=a.jpg:0..2:3", "mix=a.jpg:0..1:1"),
+        *(
+            "mix",
+            "mix=a.jpg",
+            "mix=0.5",
+            "mix=:0.5",
+            "mix=a.jpg:1.5",
+            "mix=a.jpg:0..2:3",
+            "mix=a.jpg:0..1:1",
+            "mix=a.jpg:1..1:3",
+        ),
         *("mix=a.jpg:0..1:101", "swap=a.jpg", "swap=0,0,1,1", "swap=a.jpg:0,0", "again=0", "again=1.5"),
     ],
 )
