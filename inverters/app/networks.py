@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inverters.decoders.corrected import CorrectedDecoder
-from inverters.decoders.published import CARD_FILE, available_decoders, find_checkpoints, read_card
+from inverters.decoders.published import (
+    CARD_FILE,
+    available_decoders,
+    find_checkpoints,
+    read_card,
+    shipped_checkpoints,
+)
 from inverters.encoders.names import DEFAULT_ENCODER, check_weights, default_weights, find_layers, require_encoder
 from inverters.errors import CheckpointError, UnknownNameError, WeightsError
 from inverters.inversion.inverter import Inverter
@@ -34,6 +40,17 @@ class Network:
     def label(self) -> str:
         """How the page lists it: `vgg19`, or `vgg19 (random)` for other weights than the encoder's default."""
         return self.encoder if self.weights == default_weights(self.encoder) else f"{self.encoder} ({self.weights})"
+
+    def options(self) -> dict[str, str | int]:
+        """What tells `invert predict` to take this network; the folder's place on the server stays untold."""
+        found: dict[str, str | int] = {}
+        if self.encoder != DEFAULT_ENCODER:
+            found["encoder"] = self.encoder
+        if self.weights != default_weights(self.encoder):
+            found["weights"] = self.weights
+        if self.root != shipped_checkpoints():
+            found["checkpoints"] = "DIR"
+        return found
 
     def objectives(self, objective: str) -> dict[str, str]:
         """For each layer the objective of its decoder: `objective`, or `pixel` where it has no such decoder."""

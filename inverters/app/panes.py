@@ -15,13 +15,15 @@ from inverters.encoders.names import find_layers
 from inverters.inversion.inverter import Inverter
 from inverters.metrics import feature_error, peak_signal_noise_ratio, structural_similarity
 
+DEFAULT_SIZE = 512  # pixels, of `invert predict`
+
 
 class Depth(TypedDict):
     """The reconstruction from one layer.
 
     Keys:
         layer: its name.
-        stride, receptive_field: as of `Layer`.
+        stride, receptive_field, halo: as of `Layer`.
         objective: of the decoder.
         picture: a data URI, or None while it is being computed.
         psnr, ssim, feature_error: see `metrics`; None if unknown, or infinite.
@@ -30,6 +32,7 @@ class Depth(TypedDict):
     layer: str
     stride: int | None
     receptive_field: int | None
+    halo: int | None
     objective: str
     picture: str | None
     psnr: float | None
@@ -42,10 +45,9 @@ class Pane(TypedDict):
 
     Keys:
         network: `Network.label`.
-        encoder, weights: the network.
         objective: `closest` or `sharpest`.
-        corrections: whether decoders apply theirs; None where they have none.
-        size: pixels to which the shorter side of the image was shrunk.
+        corrections: whether decoders apply theirs.
+        options: what differs from the defaults of `invert predict`, and of `inverters.invert`, by name.
         original: the image as a data URI.
         depths: shallowest first.
         note: what is going on, for people; empty at the end.
@@ -53,11 +55,9 @@ class Pane(TypedDict):
     """
 
     network: str
-    encoder: str
-    weights: str
     objective: str
-    corrections: bool | None
-    size: int
+    corrections: bool
+    options: dict[str, str | int]
     width: int
     height: int
     original: str
@@ -73,16 +73,20 @@ def empty_pane(
 
     Args:
         objectives: by layer, see `Network.objectives`.
-        objective, corrections, size: see `Pane`.
+        objective, corrections: see `Pane`.
+        size: pixels to which the shorter side of the image was shrunk.
     """
     layers = find_layers(objectives, network.encoder)
+    options = network.options()
+    if size != DEFAULT_SIZE:
+        options["size"] = size
+    if network.corrected and not corrections:
+        options["corrections"] = 0
     return {
         "network": network.label,
-        "encoder": network.encoder,
-        "weights": network.weights,
         "objective": objective,
-        "corrections": corrections if network.corrected else None,
-        "size": size,
+        "corrections": corrections,
+        "options": options,
         "width": image.shape[2],
         "height": image.shape[1],
         "original": data_uri(to_pillow(image)),
@@ -91,6 +95,7 @@ def empty_pane(
                 "layer": layer.name,
                 "stride": layer.stride,
                 "receptive_field": layer.receptive_field,
+                "halo": layer.halo,
                 "objective": objectives[layer.name],
                 "picture": None,
                 "psnr": None,

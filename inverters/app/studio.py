@@ -4,18 +4,20 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from functools import lru_cache
-from threading import Lock
+from threading import Event, Lock
 from typing import NamedTuple
 
 from torch import Tensor
 
 from inverters.app.networks import OBJECTIVES, Network
-from inverters.app.panes import Pane, empty_pane, fill
+from inverters.app.optimisation import Step, optimise
+from inverters.app.panes import Pane, empty_pane, fill, filled
 from inverters.errors import unknown_name
 from inverters.inversion.inverter import Inverter
 
 KEPT_RESULTS = 8  # finished panes, a few megabytes each
 KEPT_INVERTERS = 4  # a few hundred megabytes each
+ITERATIONS = 50  # of an optimisation
 
 
 class Choice(NamedTuple):
@@ -48,6 +50,7 @@ class Studio:
         self.networks = {network.label: network for network in networks}
         self.size, self.device = size, device
         self.inverter = lru_cache(KEPT_INVERTERS)(self._load)
+        self._stops: dict[str, Event] = {}
         self._results: OrderedDict[tuple[str, Choice], Pane] = OrderedDict()
         self._lock = Lock()
 
@@ -87,8 +90,8 @@ class Studio:
             return
         pane = self.empty(image, choice)
         yield {**pane, "note": f"0 of {len(pane['depths'])} depths"}
-        for filled in fill(pane, image, self.inverter(choice)):
-            yield (pane := filled)
+        for more in fill(pane, image, self.inverter(choice)):
+            yield (pane := more)
         with self._lock:
             self._results[key] = pane
             while len(self._results) > KEPT_RESULTS:
@@ -98,3 +101,38 @@ class Studio:
         """The pane of `image` with all depths; see `reconstruct`."""
         *_, pane = self.reconstruct(image, choice)
         return pane
+
+    def optimise(self, image: Tensor, choice: Choice, layer: str, session: str) -> Iterator[Pane]:
+        """Yield a pane of `image`, 3×H×W, after each step of an optimisation at one layer, with its picture at the end.
+
+        Args:
+            session: what `stop` knows the optimisation by.
+
+        Raises:
+            InverterError: there is no such network or layer, or it cannot be loaded.
+        """
+        pane: Pane = {**self.empty(image, choice), "iterations": ITERATIONS}
+        layers = [depth["layer"] for depth in pane["depths"]]
+        if layer not in layers:
+            raise unknown_name("layer", layer, layers)
+        yield {**pane, "note": "optimisation starts"}
+        inverter, number = self.inverter(choice), layers.index(layer)
+        stop = self._stops[session] = Event()
+        try:
+            for step in optimise(image, inverter, layer, ITERATIONS, stop):
+                if isinstance(step, Step):
+                    note = f"optimisation: {step.done} of {ITERATIONS} iterations, objective {step.objective:.2g}"
+                    yield {**pane, "note": note}
+                else:
+                    features = inverter.encode(image[None], [layer])[layer]
+                    depths = [*pane["depths"]]
+                    depths[number] = filled(depths[number], step, image, features, inverter)
+                    yield {**pane, "depths": depths}
+        finally:
+            stop.set()
+            self._stops.pop(session, None)
+
+    def stop(self, session: str) -> None:
+        """Stop the optimisation of this session, which ends with its best image so far."""
+        if session in self._stops:
+            self._stops[session].set()

@@ -77,7 +77,8 @@ def test_choices_change_the_pictures(checkpoints: Path, image: torch.Tensor) -> 
     studio = Studio(find_networks(checkpoints), 64, "cpu")
     choices = [Choice("vgg19 (random)", objective, on) for objective in ("closest", "sharpest") for on in (True, False)]
     panes = [studio.finished(image, choice) for choice in choices]
-    assert [pane["corrections"] for pane in panes] == [True, False, True, False]
+    assert [pane["options"].get("corrections") for pane in panes] == [None, 0, None, 0]
+    assert panes[0]["options"] == {"weights": "random", "checkpoints": "DIR", "size": 64}
     assert [[depth["objective"] for depth in pane["depths"]] for pane in panes] == [
         ["pixel", "pixel"],
         ["pixel", "pixel"],

@@ -100,13 +100,12 @@ function drawPart(context, image, from, to, place) {
 function fieldBox(pane, depth, pointer) {
   const whole = [0, 0, pane.width, pane.height];
   if (!depth.stride || !depth.receptive_field) return whole;
-  const beyond = (depth.receptive_field - depth.stride) / 2;
   const cell = (place) => Math.floor(place / depth.stride) * depth.stride;
   const [x, y] = [cell(pointer.x * pane.width), cell(pointer.y * pane.height)];
-  const end = depth.stride + beyond;
+  const end = depth.stride + depth.halo;
   return [
-    Math.max(0, x - beyond),
-    Math.max(0, y - beyond),
+    Math.max(0, x - depth.halo),
+    Math.max(0, y - depth.halo),
     Math.min(pane.width, x + end),
     Math.min(pane.height, y + end),
   ];

@@ -34,8 +34,11 @@ function scores(depth) {
 }
 
 function describe(pane, depth) {
-  const kind = depth.objective === "pixel" ? "" : " (" + depth.objective + ")";
-  return depth.picture ? depth.layer + kind + " · " + scores(depth) : depth.layer + " · no picture yet";
+  const names = shownPanes().map((some) => some.network);
+  const network = new Set(names).size > 1 ? pane.network + " " : "";
+  const kind = pane.iterations ? ", optimised" : depth.objective === "pixel" ? "" : ", " + depth.objective;
+  const result = depth.picture ? scores(depth) : pane.note ? "being computed" : "not computed";
+  return network + depth.layer + kind + " · " + result;
 }
 
 // --- drawing ---
@@ -65,6 +68,7 @@ function draw() {
   find("output").textContent = depth.layer;
   slider.setAttribute("aria-valuetext", describe(pane, depth));
   drawThumbnails(pane);
+  drawButtons(pane, depth);
   find(".viewer").classList.toggle("difference", state.right === "difference");
   for (const button of element.querySelectorAll("[data-right]")) {
     button.setAttribute("aria-pressed", String(button.dataset.right === state.right));
@@ -90,6 +94,20 @@ function drawPane(stage, pane) {
   canvas.setAttribute("aria-label", "Original and " + right + ": " + describe(pane, depth));
 }
 
+function drawButtons(pane, depth) {
+  const second = state.panes[1];
+  const optimised = Boolean(second && second.iterations);
+  const running = optimised && second.note !== "";
+  find('[data-ask="optimise"]').hidden = running;
+  find('[data-ask="optimise"]').disabled = !depth.picture;
+  find('[data-ask="stop"]').hidden = !running;
+  find('[data-ask="close"]').hidden = !optimised || running;
+  const shell = optimised && shownDepth(second).picture ? command(second, shownDepth(second)) : command(pane, depth);
+  [pythonCode(pane, depth), shell].forEach((text, i) => {
+    element.querySelectorAll(".code pre")[i].textContent = text;
+  });
+}
+
 function drawThumbnails(pane) {
   const row = find(".thumbnails");
   while (row.children.length > pane.depths.length) row.lastChild.remove();
@@ -111,7 +129,7 @@ function drawThumbnails(pane) {
 
 function show(number, pane) {
   state.panes[number] = pane && pane.depths ? pane : null;
-  if (number === 0 && pane) restorePlace();
+  if (number === 0) restorePlace();
   const count = Math.max(1, ...shownPanes().map((some) => some.depths.length));
   slider.max = String(count - 1);
   slider.value = String(Math.round(state.place * (count - 1)));
@@ -119,7 +137,6 @@ function show(number, pane) {
   for (const some of shownPanes()) {
     for (const depth of some.depths) if (depth.picture) loadedImage(depth.picture, redraw);
   }
-  remember();
   redraw();
 }
 
@@ -229,14 +246,27 @@ find(".thumbnails").addEventListener("click", (event) => {
   if (index >= 0) moveTo(Math.round((index / Math.max(1, state.panes[0].depths.length - 1)) * Number(slider.max)));
 });
 element.addEventListener("click", (event) => {
-  const { right, zoom } = event.target.dataset || {};
-  if (right) state.right = right;
-  if (zoom) zoomBy(Number(zoom));
-  if (right || zoom) {
+  const { right, zoom, ask, save: file, copy } = event.target.dataset || {};
+  const [pane] = state.panes;
+  if (right) {
+    state.right = right;
     remember();
     redraw();
   }
+  if (zoom) zoomBy(Number(zoom));
+  if (ask === "optimise") request("optimise", shownDepth(pane).layer);
+  if (ask === "stop") trigger("stop");
+  if (ask === "close") show(1, null);
+  if (file === "picture") savePicture(pane, shownDepth(pane));
+  else if (file) request("download", file);
+  if (copy) navigator.clipboard.writeText(element.querySelectorAll(".code pre")[copy].textContent);
 });
+
+// Ask the server for something; page.py reads `window.inverters.asked` as the last input.
+function request(event, what) {
+  window.inverters.asked = what;
+  trigger(event);
+}
 
 // Arrow keys move through the depth wherever they do nothing else.
 document.addEventListener("keydown", (event) => {
@@ -249,5 +279,10 @@ document.addEventListener("keydown", (event) => {
 });
 
 new ResizeObserver(redraw).observe(find(".stages"));
-show(0, props.value);
-watch("value", () => show(0, props.value));
+window.inverters = { asked: "", show, save: (file) => save(file.name, file.uri) };
+const opened = props.value;
+show(0, opened);
+watch("value", () => {
+  show(0, props.value);
+  remember();
+});
