@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 import gradio as gr
 
 from inverters.app.downloads import FILES, make_file
+from inverters.app.edited import Changes, Edited
 from inverters.app.opening import photograph
 from inverters.app.panes import Pane
 from inverters.app.studio import Choice, Studio
@@ -85,6 +86,46 @@ class Events:
             pane = self.studio.finished(self._load(photo), Choice(network, objective, corrections))
             data = base64.b64encode(make_file(pane, name)).decode()
         return {"name": name, "uri": f"data:{FILES[name]};base64,{data}", "asked": time.time()}
+
+    def edit(
+        self,
+        photo: Upload,
+        network: str,
+        objective: str,
+        corrections: bool,
+        layer: str,
+        drop: float,
+        noise: float,
+        top: int,
+        right: int,
+        again: int,
+        binarize: bool,
+        random: bool,
+        other: Upload,
+        mix: float,
+    ) -> Edited:
+        """Reconstruct an image from the changed features of one layer; see `edited.Changes`.
+
+        `mix` is the weight, from 0 to 1, of the features of the other image.
+        """
+        changes: Changes = {
+            "drop": drop,
+            "noise": noise,
+            "top": top,
+            "right": right,
+            "again": again,
+            "binarize": binarize,
+            "random": random,
+        }
+        with one_line_errors():
+            second = self._load(other) if other else None
+            choice = Choice(network, objective, corrections)
+            return self.studio.edit(self._load(photo), choice, layer, changes, second, mix)
+
+    def layers(self, network: str, layer: str) -> Any:
+        """The layers of a network, with the one that was chosen or else the middle one."""
+        names = [*self.studio.network(Choice(network)).objectives("pixel")]
+        return gr.Dropdown(names, value=layer if layer in names else names[len(names) // 2])
 
     def _load(self, photo: Upload) -> Any:
         return load_upload(photo["path"] if photo else None, self.studio.size)

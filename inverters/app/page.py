@@ -1,26 +1,17 @@
 """The page: its controls, and which of them compute what. What is shown is drawn in the browser, by `static/`."""
 
-from pathlib import Path
-from typing import Any
-
 import gradio as gr
-from PIL import Image
 
+from inverters.app.controls import COMPUTES, channel, network_settings, read, upload
+from inverters.app.edit_tab import build_edit_tab
 from inverters.app.events import Events
-from inverters.app.networks import OBJECTIVES
 from inverters.app.opening import opening, photograph
 from inverters.app.studio import Choice, Studio
 from inverters.data.images import to_pillow
 
-STATIC = Path(__file__).parent / "static"
 SCRIPTS = ("stage.js", "curve.js", "address.js", "code.js", "viewer.js")  # in this order
 FORGET = (600, 3600)  # uploaded files are looked through every 10 minutes, and deleted when an hour old
-COMPUTES: dict[str, Any] = {  # events that take long: one at a time
-    "concurrency_id": "compute",
-    "show_progress": "hidden",  # the viewer shows it
-    "preprocess": False,  # gradio would decode the file, and answer with a traceback where it cannot
-}
-OPTIMISES = {"concurrency_id": "optimise"}  # one at a time, beside another event
+OPTIMISES = COMPUTES | {"concurrency_id": "optimise"}  # one at a time, beside another event
 WITH_SHOWN = "(...inputs) => [...inputs.slice(0, -1), window.inverters.asked]"
 CAPTION = (
     "What does a network still know about a photograph? Drag through its depth: each picture is made from the "
@@ -38,29 +29,27 @@ def build_page(studio: Studio, choice: Choice) -> gr.Blocks:
     start = opening(studio, choice)
     page: gr.Blocks
     with gr.Blocks(title="inverters", analytics_enabled=False, fill_width=True, delete_cache=FORGET) as page:
-        gr.Markdown(CAPTION, elem_classes="caption")
-        with gr.Row(elem_classes="page-columns"):
-            with gr.Column(scale=1, min_width=240, elem_classes="controls"):
-                photo = upload(to_pillow(photograph(studio.size)), "Photograph")
-                settings = network_settings(studio, choice)
-                beside = gr.Checkbox(False, label="Side by side")
-                with gr.Column(visible=False) as second_controls:
-                    second_photo = upload(None, "Second photograph (else the same)")
-                    second_settings = network_settings(studio, choice._replace(objective="sharpest"))
-            with gr.Column(scale=4, min_width=320):
-                viewer = gr.HTML(
-                    start,
-                    html_template=(STATIC / "viewer.html").read_text(encoding="utf-8"),
-                    js_on_load="\n".join((STATIC / name).read_text(encoding="utf-8") for name in SCRIPTS),
-                    apply_default_css=False,
-                )
-        second = channel("watch('value', () => window.inverters.show(1, props.value))")
-        file = channel("watch('value', () => window.inverters.save(props.value))")
-        shown = gr.Textbox(visible=False)  # filled in by the browser: the layer that is shown, or a file's name
+        with gr.Tab("Look into the depth"):
+            gr.Markdown(CAPTION, elem_classes="caption")
+            with gr.Row(elem_classes="page-columns"):
+                with gr.Column(scale=1, min_width=240, elem_classes="controls"):
+                    photo = upload(to_pillow(photograph(studio.size)), "Photograph")
+                    settings = network_settings(studio, choice)
+                    beside = gr.Checkbox(False, label="Side by side")
+                    with gr.Column(visible=False) as second_controls:
+                        second_photo = upload(None, "Second photograph (else the same)")
+                        second_settings = network_settings(studio, choice._replace(objective="sharpest"))
+                with gr.Column(scale=4, min_width=320):
+                    viewer = gr.HTML(
+                        start, html_template=read("viewer.html"), js_on_load=read(*SCRIPTS), apply_default_css=False
+                    )
+            second = channel("watch('value', () => window.inverters.show(1, props.value))")
+            file = channel("watch('value', () => window.inverters.save(props.value))")
+            shown = gr.Textbox(visible=False)  # filled in by the browser: the layer that is shown, or a file's name
+        events = Events(studio, choice, bool(start["depths"][0]["picture"]))
+        build_edit_tab(events, photo, settings)
 
-    events = Events(studio, choice, bool(start["depths"][0]["picture"]))
-    with page:
-        page.load(None, settings, settings, js=(STATIC / "settings.js").read_text(encoding="utf-8")).then(
+        page.load(None, settings, settings, js=read("settings.js")).then(
             events.open_page, settings, viewer, api_visibility="private", **COMPUTES
         )
         changes = [photo.input, *(some.input for some in settings)]
@@ -74,36 +63,8 @@ def build_page(studio: Studio, choice: Choice) -> gr.Blocks:
             trigger_mode="always_last",
             **COMPUTES,
         )
-        viewer.optimise(
-            events.optimise, [photo, *settings, shown], [second, beside], js=WITH_SHOWN, **COMPUTES | OPTIMISES
-        )
+        asked = [photo, *settings, shown]
+        viewer.optimise(events.optimise, asked, [second, beside], js=WITH_SHOWN, **OPTIMISES)
         viewer.stop(events.stop, api_visibility="private", queue=False)
-        viewer.download(events.download, [photo, *settings, shown], file, js=WITH_SHOWN, **COMPUTES)
+        viewer.download(events.download, asked, file, js=WITH_SHOWN, **COMPUTES)
     return page
-
-
-def upload(value: Image.Image | None, label: str) -> gr.Image:
-    return gr.Image(
-        value,
-        label=label,
-        sources=["upload", "clipboard", "webcam"],
-        format="png",
-        height=220,
-        buttons=[],
-        interactive=True,
-    )
-
-
-def network_settings(studio: Studio, choice: Choice) -> list[Any]:
-    """The controls of a `Choice`; those that leave no choice are hidden."""
-    networks, corrected = [*studio.networks], any(network.corrected for network in studio.networks.values())
-    return [
-        gr.Dropdown(networks, value=choice.network, label="Network", visible=len(networks) > 1),
-        gr.Radio([*OBJECTIVES], value=choice.objective, label="Decoders"),
-        gr.Checkbox(choice.corrections, label="Corrections", visible=corrected),
-    ]
-
-
-def channel(script: str) -> gr.HTML:
-    """A component that is never seen, and hands what the server sends to the viewer."""
-    return gr.HTML(None, html_template=" ", js_on_load=script, visible="hidden")

@@ -131,9 +131,9 @@ def filled(depth: Depth, picture: Tensor, image: Tensor, features: Tensor, inver
     return {
         **depth,
         "picture": data_uri(to_pillow(picture[0])),
-        "psnr": _finite(peak_signal_noise_ratio(eight_bits, target).item()),
+        "psnr": finite(peak_signal_noise_ratio(eight_bits, target).item()),
         "ssim": structural_similarity(eight_bits, target).item(),
-        "feature_error": _finite(feature_error(again, features).item()),
+        "feature_error": finite(feature_error(again, features).item()),
     }
 
 
@@ -149,5 +149,6 @@ def from_data_uri(uri: str) -> bytes:
     return base64.b64decode(uri.partition(",")[2])
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """The value, or None if JSON cannot hold it."""
     return value if math.isfinite(value) else None

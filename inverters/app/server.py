@@ -8,8 +8,9 @@ from pathlib import Path
 
 import gradio as gr
 
+from inverters.app.controls import STATIC
 from inverters.app.networks import find_networks
-from inverters.app.page import STATIC, build_page
+from inverters.app.page import build_page
 from inverters.app.studio import Choice, Studio
 from inverters.app.uploads import MAX_BYTES
 from inverters.devices import find_device
@@ -44,7 +45,8 @@ def serving(
     with tempfile.TemporaryDirectory(prefix="inverters-", ignore_cleanup_errors=True) as uploads:
         os.environ["GRADIO_TEMP_DIR"] = uploads
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        page = build_page(Studio(networks, size, device), Choice(networks[0].label))
+        studio = Studio(networks, size, device)
+        page = build_page(studio, Choice(networks[0].label))
         page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
         try:
             _, url, _ = page.launch(
@@ -67,4 +69,5 @@ def serving(
         try:
             yield url
         finally:
+            studio.close()
             page.close(verbose=False)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from inverters.app.edited import Changes, Edited, edit, edits_of
 from inverters.app.networks import OBJECTIVES, Network
 from inverters.app.optimisation import Step, optimise
 from inverters.app.panes import Pane, empty_pane, fill, filled
@@ -132,7 +133,29 @@ class Studio:
             stop.set()
             self._stops.pop(session, None)
 
+    def edit(
+        self, image: Tensor, choice: Choice, layer: str, changes: Changes, other: Tensor | None, mix: float
+    ) -> Edited:
+        """Reconstruct `image`, 3×H×W, from the features of one layer, plain and changed; see `edited.edit`.
+
+        Raises:
+            InverterError: there is no such network or layer, it cannot be loaded, or a change does not fit it.
+        """
+        pane = self.empty(image, choice)
+        depths = {depth["layer"]: depth for depth in pane["depths"]}
+        if layer not in depths:
+            raise unknown_name("layer", layer, depths)
+        result = edit(image, self.inverter(choice), layer, edits_of(changes), other, mix)
+        if depths[layer]["objective"] != "pixel":
+            result["options"]["objective"] = depths[layer]["objective"]
+        return {**result, "options": pane["options"] | result["options"]}
+
     def stop(self, session: str) -> None:
         """Stop the optimisation of this session, which ends with its best image so far."""
         if session in self._stops:
             self._stops[session].set()
+
+    def close(self) -> None:
+        """Stop all optimisations."""
+        for stop in [*self._stops.values()]:
+            stop.set()

@@ -1,14 +1,21 @@
 """The page in Chromium: what a user does, on a screen and on a phone, without an error in the browser's console."""
 
+import json
+import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Outcome
+from pages import SIZE
 from pages import page as serving_page
 from PIL import Image
 from skimage.data import data_dir
+
+from inverters.app.opening import photograph
+from inverters.data.images import save_png
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium")
@@ -150,8 +157,125 @@ def test_an_upload_replaces_the_photograph(open_page: Any, tmp_path: Path, reque
     Image.open(Path(data_dir) / "chelsea.png").resize((width, 100)).save(tmp_path / "cat.png")
     before = pixel(tab, 0.3, 0.5)
     tab.locator(".controls input[type=file]").first.set_input_files(tmp_path / "cat.png")
-    tab.wait_for_function("document.querySelector('.viewer figcaption').textContent.includes('no picture')")
+    tab.wait_for_function("document.querySelector('.viewer figcaption').textContent.includes('being computed')")
     wait_for_pictures(tab)
     assert pixel(tab, 0.3, 0.5) != before
-    tab.get_by_label("sharpest").check()
+    tab.get_by_label("sharpest").first.check()
     tab.wait_for_function("document.querySelector('.viewer figcaption').textContent.includes('perceptual')")
+    assert "objective=sharpest" in tab.url
+
+
+def test_downloads_open(open_page: Any, tmp_path: Path) -> None:
+    tab = open_page("#layer=relu5_2")
+    tab.get_by_text("Download", exact=True).click()
+    for button, name, frames in (
+        ("This picture", "relu5_2.png", 1),
+        ("Strip", "depth.png", 1),
+        ("GIF", "depth.gif", 1 + LAYERS),
+        ("WebP", "depth.webp", 1 + LAYERS),
+    ):
+        with tab.expect_download() as download:
+            tab.get_by_role("button", name=button, exact=True).click()
+        assert download.value.suggested_filename == name
+        download.value.save_as(tmp_path / name)
+        with Image.open(tmp_path / name) as image:
+            assert getattr(image, "n_frames", 1) == frames
+    with Image.open(tmp_path / "relu5_2.png") as image:
+        assert image.size == (SIZE, SIZE)
+        centre = image.convert("RGB").getpixel((SIZE * 3 // 4, SIZE // 2))
+    tab.locator(".viewer .wipe").first.focus()
+    tab.keyboard.press("Home")
+    box = tab.locator(".viewer .frame").first.bounding_box()
+    side = min(box["width"], box["height"])
+    assert pixel(tab, 0.5 + (0.25 + 0.5 / SIZE) * side / box["width"], 0.5 + 0.5 / SIZE * side / box["height"])[:3] == [
+        *centre
+    ]
+
+
+def test_optimisation_runs_stops_and_is_closed(open_page: Any) -> None:
+    tab = open_page("#layer=relu2_1")
+    tab.get_by_role("button", name="Ask optimisation").click()
+    tab.wait_for_function("document.querySelector('.viewer .note').textContent.includes('of 50 iterations')")
+    tab.get_by_role("button", name="Stop").click()
+    captions = tab.locator(".viewer figcaption")
+    tab.wait_for_function("document.querySelectorAll('.viewer figcaption')[1].textContent.includes('dB')")
+    errors = [float(text.rpartition(" ")[2]) for text in captions.all_text_contents()]
+    assert errors[1] < errors[0]
+    assert "--methods decoder+lbfgs" in tab.locator(".code pre").nth(1).text_content()
+    tab.get_by_role("button", name="Close").click()
+    assert tab.locator(".viewer .stage:visible").count() == 1
+
+
+def test_side_by_side(open_page: Any) -> None:
+    tab = open_page("#layer=relu5_2")
+    tab.get_by_label("Side by side").check()
+    tab.wait_for_function("document.querySelectorAll('.viewer figcaption')[1].textContent.includes('dB')")
+    wait_for_pictures(tab)
+    captions = tab.locator(".viewer figcaption").all_text_contents()
+    assert ["perceptual" in caption for caption in captions] == [False, True]
+    tab.get_by_role("slider", name="Depth in the network").fill("0")
+    drawn(tab)
+    assert all(text.startswith("relu1_1") for text in tab.locator(".viewer figcaption").all_text_contents())
+    tab.get_by_label("Side by side").uncheck()
+    tab.locator(".viewer .stage").nth(1).wait_for(state="hidden")
+
+
+def test_the_code_gives_what_is_shown(
+    open_page: Any, invert: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tab = open_page("#layer=relu4_2&objective=sharpest")
+    tab.wait_for_function("document.querySelector('.viewer figcaption').textContent.includes('perceptual')")
+    python, command = tab.locator(".code pre").all_text_contents()
+    save_png(photograph(SIZE), tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {}
+    exec(python, namespace)
+    psnr = tab.locator(".viewer figcaption").first.text_content().partition("· ")[2].partition(" dB")[0]
+    assert f"{namespace['result'].psnr['relu4_2']:.1f}" == psnr
+    program, *arguments = shlex.split(command)
+    assert program == "invert"
+    assert invert(*arguments).status == 0
+    metrics = json.loads((tmp_path / "inversions" / "photo" / "metrics.json").read_text())
+    assert f"{metrics['methods'][0]['psnr']['relu4_2']:.1f}" == psnr
+
+
+def test_features_are_changed(open_page: Any) -> None:
+    tab = open_page()
+    tab.get_by_role("tab", name="Change the features").click()
+    tab.locator(".edited figcaption", has_text="as it is").wait_for()
+    captions = tab.locator(".edited figcaption")
+    plain = captions.nth(1).text_content()
+    tab.get_by_label("Values set to zero").first.fill("0.5")
+    tab.wait_for_function("document.querySelector('.edited pre').textContent.includes('--edit drop=0.5')")
+    assert captions.nth(1).text_content() == plain
+    assert captions.nth(2).text_content().partition("·")[2] != plain.partition("·")[2]
+
+
+def test_everything_has_a_name_and_nothing_overflows(open_page: Any) -> None:
+    tab = open_page()
+    unnamed = tab.evaluate(
+        """() => [...document.querySelectorAll(".viewer :is(button, input, canvas, svg, [role=slider])")]
+            .filter((some) => !(some.getAttribute("aria-label") || some.textContent.trim())).length"""
+    )
+    assert unnamed == 0
+    assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_nothing_moves_from_depth_to_depth(open_page: Any) -> None:
+    tab = open_page()
+    slider = tab.get_by_role("slider", name="Depth in the network")
+    boxes = set()
+    for depth in range(LAYERS):
+        slider.fill(str(depth))
+        drawn(tab)
+        boxes.add(str([tab.locator(some).first.bounding_box() for some in (".viewer .frame", ".viewer .curve")]))
+    assert len(boxes) == 1
+
+
+def test_the_page_opens_with_pictures_at_once(chromium: Any) -> None:
+    with serving_page(size=384) as address:
+        tab = chromium.new_page()
+        tab.goto(address)
+        tab.locator(".viewer figcaption", has_text="dB").first.wait_for(timeout=10_000)
+        assert tab.locator(".thumbnails img:not(.missing)").count() == LAYERS
+        tab.close()
