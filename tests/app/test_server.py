@@ -5,6 +5,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pytest
 from conftest import Outcome, publish_tiny
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from pages import free_port
+from pages import SIZE, free_port
 from pages import page as serving_page
+from PIL import Image
 
+from inverters.app.panes import from_data_uri
 from inverters.app.uploads import MAX_BYTES
 
 CHOICE = ("vgg19 (random)", "closest", True)
@@ -37,6 +40,49 @@ def test_an_image_is_reconstructed(client: Client, photograph: Path) -> None:
     assert [depth["layer"] for depth in pane["depths"]] == ["relu1_1", "relu2_1"]
     assert all(depth["picture"].startswith("data:image/webp") for depth in pane["depths"])
     assert len(job.outputs()) == 3  # without pictures, with one, with both
+
+
+def test_two_images_side_by_side(client: Client, photograph: Path) -> None:
+    photo = handle_file(photograph)
+    pane: Any = client.predict(True, photo, None, *CHOICE, api_name="/compare")
+    assert all(depth["picture"] for depth in pane["depths"])
+    assert client.predict(False, photo, photo, *CHOICE, api_name="/compare") is None
+
+
+def test_files_are_data_uris(client: Client, photograph: Path) -> None:
+    file: Any = client.predict(handle_file(photograph), *CHOICE, "depth.gif", api_name="/download")
+    assert file["name"] == "depth.gif"
+    with Image.open(BytesIO(from_data_uri(file["uri"]))) as image:
+        assert (image.format, image.n_frames) == ("GIF", 3)  # type: ignore[attr-defined]
+    with pytest.raises(AppError, match=r"unknown file 'depth\.exe'"):
+        client.predict(handle_file(photograph), *CHOICE, "depth.exe", api_name="/download")
+
+
+def test_an_optimisation_is_streamed(client: Client, photograph: Path) -> None:
+    job = client.submit(handle_file(photograph), *CHOICE, "relu2_1", api_name="/optimise")
+    pane, _ = job.result()
+    notes = [some["note"] for some, _ in job.outputs()]
+    assert "optimisation: 1 of 50 iterations" in " ".join(notes)
+    assert notes[-1] == ""
+    assert [bool(depth["picture"]) for depth in pane["depths"]] == [False, True]
+    with pytest.raises(AppError, match="unknown layer 'relu9_9'"):
+        client.predict(handle_file(photograph), *CHOICE, "relu9_9", api_name="/optimise")
+
+
+def test_features_are_edited(client: Client, photograph: Path) -> None:
+    photo, nothing = handle_file(photograph), [0, 0, 0, 0, 0, False, False]
+    plain: Any = client.predict(photo, *CHOICE, "relu2_1", *nothing, None, 0.5, api_name="/edit")
+    assert plain["edits"] == "--layer relu2_1"
+    assert plain["pictures"][1]["uri"] == plain["pictures"][2]["uri"]
+    changes = [0.5, 0.1, 3, 8, 1, True, False]
+    edited: Any = client.predict(photo, *CHOICE, "relu2_1", *changes, photo, 0.25, api_name="/edit")
+    assert edited["edits"] == (
+        "--layer relu2_1 --edit mix=other.jpg:0.25 --edit shift=8,0 --edit drop=0.5 --edit top=3 --edit noise=0.1 "
+        "--edit binarize --edit again=1"
+    )
+    assert edited["options"] == {"weights": "random", "checkpoints": "DIR", "size": SIZE}
+    with pytest.raises(AppError, match="shift=128,0 moves everything out of the image"):
+        client.predict(photo, *CHOICE, "relu2_1", 0, 0, 0, 128, 0, False, False, None, 0, api_name="/edit")
 
 
 def test_errors_are_one_line_without_a_path(client: Client, photograph: Path, tmp_path: Path) -> None:
@@ -94,7 +140,7 @@ def test_it_listens_on_this_machine_only_unless_asked(tmp_path: Path) -> None:
             with pytest.raises(OSError):
                 socket.create_connection((address, port), timeout=1)
         process.send_signal(2)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_port_that_is_taken(invert: Callable[..., Outcome], tiny_checkpoints: Path) -> None:

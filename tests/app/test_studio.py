@@ -1,5 +1,6 @@
 """Networks that the page offers, and what it computes."""
 
+import threading
 from io import BytesIO
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from conftest import publish_tiny
 from PIL import Image
 
 import inverters
+from inverters.app import optimisation
 from inverters.app.networks import find_networks
 from inverters.app.opening import SIZE, describe, opening, photograph
 from inverters.app.panes import from_data_uri
@@ -86,6 +88,35 @@ def test_choices_change_the_pictures(checkpoints: Path, image: torch.Tensor) -> 
         ["pixel", "perceptual"],
     ]
     assert panes[0]["depths"][0]["picture"] != panes[1]["depths"][0]["picture"]
+
+
+def test_an_optimisation_ends_with_its_best_image_when_it_is_stopped(checkpoints: Path, image: torch.Tensor) -> None:
+    studio, choice = Studio(find_networks(checkpoints), 64, "cpu"), Choice("vgg19 (random)")
+    panes = []
+    for pane in studio.optimise(image, choice, "relu2_1", "session"):
+        panes.append(pane)
+        studio.stop("another session")
+        if "3 of 50" in pane["note"]:
+            studio.stop("session")
+    assert len(panes) < 10
+    decoder = studio.finished(image, choice)["depths"][1]["feature_error"]
+    optimised = panes[-1]["depths"][1]["feature_error"]
+    assert decoder and optimised and optimised < decoder
+
+
+def test_an_optimisation_that_nobody_follows_ends(
+    checkpoints: Path, image: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimisation, "PATIENCE", 0.1)
+    studio, choice = Studio(find_networks(checkpoints), 64, "cpu"), Choice("vgg19 (random)")
+    before = set(threading.enumerate())
+    steps = studio.optimise(image, choice, "relu2_1", "session")
+    notes = [next(steps)["note"] for _ in range(2)]
+    assert notes[0] == "optimisation starts"
+    (thread,) = set(threading.enumerate()) - before
+    thread.join(10)
+    assert not thread.is_alive()
+    steps.close()  # type: ignore[attr-defined]
 
 
 def test_unknown_choices(checkpoints: Path, image: torch.Tensor) -> None:
