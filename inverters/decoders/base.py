@@ -40,7 +40,7 @@ class Decoder(nn.Module):
 
     @property
     def description(self) -> dict[str, Any]:
-        """The `architecture` and the `arguments`, from which `published.create_decoder` builds such a decoder."""
+        """The `architecture` and the `arguments`, from which `architectures.create_decoder` builds such a decoder."""
         return {"architecture": self.architecture, "arguments": self.arguments}
 
     @property
@@ -65,7 +65,15 @@ class Decoder(nn.Module):
             features: N×C×h×w, of `self.layer`.
             encode: computes the features of images, for decoders that compare those of their output with `features`.
         """
-        pixels: Tensor = self.body(self.standardized(features))
+        return self.decode(self.prepare(features))
+
+    def prepare(self, features: Tensor) -> Tensor:
+        """Features as `decode` takes them: standardised."""
+        return self.standardized(features)
+
+    def decode(self, prepared: Tensor) -> Tensor:
+        """Images from features that `prepare` returns."""
+        pixels: Tensor = self.body(prepared)
         return pixels.add_(0.5)  # the middle of the range, which is the output of an untrained decoder
 
     def steps(self, features: Tensor, encode: Encode | None) -> list[Tensor]:

@@ -37,6 +37,7 @@ class ConvDecoder(Decoder):
     """
 
     architecture = "conv"
+    body: nn.Sequential
 
     def __init__(self, layer: Layer, stages: Stages | None = None, log_compress: bool = False) -> None:
         super().__init__(layer)
@@ -49,6 +50,7 @@ class ConvDecoder(Decoder):
                 f"a decoder of {layer.name} cannot have {len(self.stages)} stages: its stride {layer.stride} allows at "
                 f"most {layer.spatial_stride.bit_length()}"
             )
+        self.log_compress = log_compress
         modules: list[nn.Module] = [LogCompression()] if log_compress else []
         channels = layer.channels
         for number, (width, blocks) in enumerate(self.stages):
@@ -65,6 +67,17 @@ class ConvDecoder(Decoder):
         for number, (_, blocks) in enumerate(self.stages):
             halo += (1 + 2 * blocks) * (stride >> number)  # each 3×3 convolution adds one step
         return halo + (stride >> (len(self.stages) - 1))  # the sub-pixel convolution
+
+    def prepare(self, features: Tensor) -> Tensor:
+        """Features as `decode` takes them: standardised, and log-compressed where the decoder does so."""
+        standardized = self.standardized(features)
+        prepared: Tensor = self.body[0](standardized) if self.log_compress else standardized
+        return prepared
+
+    def decode(self, prepared: Tensor) -> Tensor:
+        for module in self.body[int(self.log_compress) :]:
+            prepared = module(prepared)
+        return prepared.add_(0.5)
 
 
 class LogCompression(nn.Module):

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -13,10 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from inverters.decoders.architectures import ARCHITECTURES, create_decoder
 from inverters.decoders.base import Decoder
-from inverters.decoders.convolutional import ConvDecoder
-from inverters.decoders.corrected import CorrectedDecoder
-from inverters.decoders.linear import LinearDecoder
 from inverters.decoders.names import OBJECTIVES
 from inverters.decoders.quantization import dequantize, quantize
 from inverters.encoders.base import Encoder
@@ -92,27 +89,6 @@ def build_decoder(card: DecoderCard, layer: Layer) -> Decoder:
         raise CheckpointError(
             f"the arguments {card.decoder} do not fit a {card.architecture} decoder of {layer.name}: {error}"
         ) from None
-
-
-def create_decoder(layer: Layer, architecture: str, arguments: Mapping[str, Any]) -> Decoder:
-    """Create a decoder with random weights from its `Decoder.description`.
-
-    Raises:
-        KeyError: there is no such architecture.
-    """
-    return ARCHITECTURES[architecture](layer, **arguments)
-
-
-def _corrected(layer: Layer, base: Mapping[str, Any], **arguments: Any) -> CorrectedDecoder:
-    """A corrected decoder by its card, where `base` is a description."""
-    return CorrectedDecoder(create_decoder(layer, **base), **arguments)
-
-
-ARCHITECTURES: dict[str, Callable[..., Decoder]] = {
-    "conv": ConvDecoder,
-    "linear": LinearDecoder,
-    "corrected": _corrected,
-}
 
 
 def folder_name(layer: str, objective: str) -> str:

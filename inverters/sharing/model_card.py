@@ -136,11 +136,17 @@ def _row(card: DecoderCard, folder: Path) -> str:
 def _arguments(arguments: Mapping[str, Any]) -> str:
     """Constructor arguments, such as `base conv (stages [[48, 1]], log_compress False), corrections 2`."""
     return ", ".join(
-        f"{key} {value['architecture']} ({_arguments(value['arguments'])})"
+        f"{key} {_described(value)} ({_arguments(value['arguments'])})"
         if isinstance(value, Mapping) and {"architecture", "arguments"} <= value.keys()
         else f"{key} {value}"
         for key, value in arguments.items()
     )
+
+
+def _described(decoder: Mapping[str, Any]) -> str:
+    """`conv`, or `conv of relu4_2` where it decodes another layer."""
+    architecture = str(decoder["architecture"])
+    return f"{architecture} of {decoder['layer']['name']}" if "layer" in decoder else architecture
 
 
 def _crops(card: DecoderCard) -> str:

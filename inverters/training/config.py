@@ -13,6 +13,7 @@ from inverters.encoders.names import (
     perceptual_layers,
     show_layers,
 )
+from inverters.errors import InverterError
 from inverters.training.sections import (
     DataConfig,
     DecoderConfig,
@@ -83,6 +84,23 @@ class TrainConfig(Section):
         given += [("correction_sizes", stride) for stride in decoder.correction_sizes]
         _refuse([((key, stride), message, stride) for key, stride in given if stride not in strides])
         return decoder
+
+    @field_validator("decoder")
+    @classmethod
+    def _through_a_shallower_layer(cls, decoder: DecoderConfig, info: ValidationInfo) -> DecoderConfig:
+        if decoder.through is None or not {"layers", "encoder"} <= info.data.keys():
+            return decoder
+        try:
+            (target,) = find_layers([decoder.through], _encoder_name(info))
+        except InverterError as error:
+            _refuse([(("through",), str(error), decoder.through)])
+        table = list_layers(_encoder_name(info))
+        deeper = list(table)[list(table).index(target.name) + 1 :]
+        for layer in map(table.__getitem__, info.data["layers"]):
+            if layer.name not in deeper or not (layer.stride and target.stride) or layer.stride % target.stride:
+                why = f"{layer.name} is not deeper, or its stride {layer.stride} is no multiple of {target.stride}"
+                _refuse([(("through",), why, decoder.through)])
+        return decoder.model_copy(update={"through": target.name})
 
     @field_validator("loss")
     @classmethod

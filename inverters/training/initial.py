@@ -9,20 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inverters.decoders.architectures import create_decoder
 from inverters.decoders.base import Decoder
 from inverters.decoders.convolutional import ConvDecoder
 from inverters.decoders.corrected import CorrectedDecoder
 from inverters.decoders.linear import LinearDecoder
 from inverters.decoders.published import (
     CARD_FILE,
-    create_decoder,
     encoder_folder,
     find_checkpoints,
     folder_name,
     load_decoder,
     shipped_checkpoints,
 )
+from inverters.decoders.through import ThroughDecoder
 from inverters.encoders.base import Encoder
+from inverters.encoders.layers import Layer
 from inverters.encoders.names import list_layers
 from inverters.errors import CheckpointError, TrainingError
 from inverters.training.config import TrainConfig
@@ -47,11 +49,20 @@ def new_decoders(
             if descriptions and name in descriptions:
                 decoders[name] = create_decoder(layer, **descriptions[name])
             else:
-                stages = config.decoder.stages.get(layer.spatial_stride)
-                decoders[name] = _corrected(ConvDecoder(layer, stages, config.decoder.log_compress), config)
-        if config.decoder.initial is not None:
+                first = encoder.layers[config.decoder.through or name]
+                stages = config.decoder.stages.get(first.spatial_stride)
+                new = ConvDecoder(first, stages, config.decoder.log_compress)
+                decoders[name] = _completed(new, layer, config)
+        if config.decoder.base_is_frozen:
             _freeze_base(decoders[name])
     return decoders
+
+
+def _completed(decoder: Decoder, layer: Layer, config: TrainConfig) -> Decoder:
+    """The decoder of `layer` that decodes through that of another one where the configuration asks for it."""
+    if config.decoder.through:
+        decoder = ThroughDecoder(layer, decoder, *config.decoder.through_size)
+    return _corrected(decoder, config)
 
 
 def _corrected(base: Decoder, config: TrainConfig) -> Decoder:
@@ -79,7 +90,8 @@ def seeded(seed: int, layer: str) -> Iterator[None]:
 def find_initial(config: TrainConfig, encoder: Encoder) -> dict[str, Path]:
     """The folder of the published decoder that each layer starts from; none unless `decoder.initial` is set.
 
-    Of the decoders of a layer it is the one of `decoder.initial_objective`, by default that of the run, else pixel.
+    With `decoder.through`, it is a decoder of that layer. Of the decoders of a layer it is the one of
+    `decoder.initial_objective`, by default that of the run, else pixel.
 
     Raises:
         CheckpointError: a layer has neither, or the folder in `decoder.initial` does not exist.
@@ -95,15 +107,16 @@ def find_initial(config: TrainConfig, encoder: Encoder) -> dict[str, Path]:
         objectives = [asked] if asked else [config.objective, "pixel"]
         folders = [root / folder_name(layer, objective) for objective in objectives]
         found[layer] = [folder for folder in folders if (folder / CARD_FILE).is_file()]
-    for layer in config.layers:
+    starts = {layer: config.decoder.through or layer for layer in config.layers}
+    for layer in starts.values():
         if not found[layer]:
             available = ", ".join(other for other, folders in found.items() if folders) or "none"
             raise CheckpointError(f"decoder.initial: no decoder of {layer} in {root}. Available: {available}")
-    return {layer: found[layer][0] for layer in config.layers}
+    return {layer: found[start][0] for layer, start in starts.items()}
 
 
-def load_initial(folder: Path, config: TrainConfig, encoder: Encoder) -> Decoder:
-    """Load the decoder in `folder` to continue its training, or to train corrections of it.
+def load_initial(name: str, folder: Path, config: TrainConfig, encoder: Encoder) -> Decoder:
+    """Load the decoder in `folder` to train it on, to train corrections of it, or to decode layer `name` through it.
 
     Where it has corrections already, new ones take their place.
 
@@ -112,17 +125,19 @@ def load_initial(folder: Path, config: TrainConfig, encoder: Encoder) -> Decoder
         TrainingError: it cannot be trained, or its architecture is not that of the configuration.
     """
     decoder = load_decoder(folder, encoder).requires_grad_(True)
-    if config.decoder.corrections:
+    if config.decoder.corrections or config.decoder.through:
         base = decoder.base if isinstance(decoder, CorrectedDecoder) else decoder
-        with seeded(config.seed, decoder.layer.name):
-            decoder = _corrected(base, config)
+        with seeded(config.seed, name):
+            decoder = _completed(base, encoder.layers[name], config)
     elif isinstance(decoder, LinearDecoder):
         raise TrainingError(
             f"decoder.initial: {folder} holds a linear decoder, which is fitted and not trained: set "
             "decoder.corrections to train corrections of it"
         )
-    _freeze_base(decoder)
+    if config.decoder.base_is_frozen:
+        _freeze_base(decoder)
     first = decoder.base if isinstance(decoder, CorrectedDecoder) else decoder
+    first = first.target if isinstance(first, ThroughDecoder) else first
     if isinstance(first, ConvDecoder):
         _require_architecture(first, config, folder)
     return decoder.train()

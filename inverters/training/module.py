@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric
 
 from inverters.decoders.base import Decoder, LayerDict, module_key
 from inverters.decoders.published import as_published
+from inverters.decoders.through import find_through, watch_predictions
 from inverters.encoders.base import Encoder
 from inverters.errors import TrainingError
 from inverters.inversion.inverter import Inverter
@@ -63,6 +64,9 @@ class InversionModule(pl.LightningModule):
         scored = config.layers if config.objective == "perceptual" else []
         self.validation_loss = LayerDict({layer: _mean() for layer in scored})
         self.candidates: dict[str, Decoder] = {}
+        through = {layer: found for layer, decoder in decoders.items() if (found := find_through(decoder))}
+        self._targets = {layer: found.target.layer.name for layer, found in through.items()}
+        self._encoded = [*dict.fromkeys([*config.encoder_layers, *self._targets.values()])]
 
     def _new_discriminator(self, layer: str) -> Discriminator:
         with seeded(self.config.seed, layer):
@@ -79,10 +83,14 @@ class InversionModule(pl.LightningModule):
 
         Decoders that training does not start from scratch keep their own.
         """
-        statistics = feature_statistics(self.encoder, self.config.encoder_layers, batches)
-        for layer, (mean, std) in statistics.items():
-            if layer in self.decoders and self.config.decoder.initial is None:
-                self.decoders[layer].set_statistics(mean, std)
+        statistics = feature_statistics(self.encoder, self._encoded, batches)
+        settings = self.config.decoder
+        for layer, decoder in self.decoders.items():
+            if settings.initial is None or settings.through:
+                decoder.set_statistics(*statistics[layer])
+            if settings.initial is None and (through := find_through(decoder)):
+                through.target.set_statistics(*statistics[self._targets[layer]])
+        for layer, (_, std) in statistics.items():
             if hasattr(self, f"std_{module_key(layer)}"):
                 floor = 1e-6 * float(std.max()) + 1e-12
                 self.get_buffer(f"std_{module_key(layer)}").copy_(std.view(1, -1, 1, 1).clamp_min(floor))
@@ -92,7 +100,7 @@ class InversionModule(pl.LightningModule):
     def training_step(self, images: Tensor, batch_index: int) -> Tensor:  # noqa: ARG002
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            features = self.encoder(images, self.config.encoder_layers)
+            features = self.encoder(images, self._encoded)
         losses = {layer: self._loss(layer, images, features) for layer in self.decoders}
         step = self.global_step + 1
         if step % CHECK_STEPS == 0:
@@ -110,9 +118,15 @@ class InversionModule(pl.LightningModule):
             found: Tensor = self.encoder(images, [layer])[layer]
             return found
 
-        steps = self.decoders[layer].steps(features[layer], encode)
+        decoder = self.decoders[layer]
+        with watch_predictions(decoder) as predicted:
+            steps = decoder.steps(features[layer], encode)
         trained = [step for step in steps if step.requires_grad]
         losses = [self._reconstruction_loss(layer, step, images, features, self.encoder) for step in trained]
+        if (through := find_through(decoder)) and predicted[0].requires_grad:
+            with torch.no_grad():
+                target = through.target.prepare(features[self._targets[layer]])
+            losses[0] = losses[0] + self.config.loss.through * pixel_loss(predicted[0], target)
         if weight := self.config.loss.adversarial:
             generator_loss, discriminator_loss = adversarial_losses(self.discriminators[layer], trained[-1], images)
             self.log(f"discriminator/{layer}", discriminator_loss.detach())

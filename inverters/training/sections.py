@@ -75,6 +75,10 @@ class DecoderConfig(Section):
     `corrections`, they are the base of as many new ones (see `CorrectedDecoder`), and are not trained any more.
     `initial_objective` is theirs; None takes that of the run, or else pixel. `correction_sizes` are by layer stride
     [width, depth].
+
+    `through` names a shallower layer whose features the decoders predict first (see `ThroughDecoder`). `initial` then
+    names the published decoders of that layer, which become the second half and are trained along. `through_size` is
+    the [width, residual blocks] of the first half.
     """
 
     stages: dict[PositiveInt, list[tuple[PositiveInt, NonNegativeInt]]] = {}
@@ -83,6 +87,13 @@ class DecoderConfig(Section):
     initial_objective: Literal["pixel", "perceptual", "linear"] | None = None
     corrections: NonNegativeInt = 0
     correction_sizes: dict[PositiveInt, tuple[PositiveInt, PositiveInt]] = {}
+    through: str | None = None
+    through_size: tuple[PositiveInt, NonNegativeInt] = (320, 4)
+
+    @property
+    def base_is_frozen(self) -> bool:
+        """Whether corrections leave their base as it is, since it was trained before."""
+        return self.initial is not None and self.through is None
 
     @field_validator("stages", mode="after")
     @classmethod
@@ -105,6 +116,7 @@ class LossConfig(Section):
     perceptual: NonNegative = 0.0
     total_variation: NonNegative = 0.0
     adversarial: NonNegative = 0.0
+    through: NonNegative = 0.02
 
     @model_validator(mode="after")
     def _something_to_minimise(self) -> "LossConfig":

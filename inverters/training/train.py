@@ -13,6 +13,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from inverters.data.datamodule import ImageDataModule
 from inverters.decoders.linear import fit_linear_decoders
 from inverters.decoders.published import DecoderCard, as_published, publish_decoder
+from inverters.decoders.through import find_through
 from inverters.encoders.base import Encoder
 from inverters.encoders.registry import create_encoder
 from inverters.errors import DataError, TrainingError
@@ -137,7 +138,7 @@ def _new_module(
     folders = find_initial(config, encoder)
     for layer, folder in folders.items():
         rank_zero_info(f"{layer} starts from {folder}")
-    initial = {layer: load_initial(folder, config, encoder) for layer, folder in folders.items()}
+    initial = {layer: load_initial(layer, folder, config, encoder) for layer, folder in folders.items()}
     module = InversionModule(config, encoder, initial or new_decoders(config, encoder))
     module.fit_statistics(data.first_images(STATISTICS_IMAGES))
     return module
@@ -156,6 +157,7 @@ def _best_decoders(config: TrainConfig, encoder: Encoder, best: BestDecoders) ->
 
 def _card(config: TrainConfig, encoder: Encoder, made: TrainedDecoder) -> DecoderCard:
     linear, layer = config.objective == "linear", made.decoder.layer.name
+    unused = set() if find_through(made.decoder) else {"through"}
     return DecoderCard(
         encoder=encoder.name,
         weights=encoder.weights,
@@ -166,7 +168,7 @@ def _card(config: TrainConfig, encoder: Encoder, made: TrainedDecoder) -> Decode
         decoder=made.decoder.arguments,
         initial=None if linear else config.decoder.initial,
         storage=made.storage,
-        loss={"ridge": config.linear.ridge} if linear else config.loss.model_dump(),
+        loss={"ridge": config.linear.ridge} if linear else config.loss.model_dump(exclude=unused),
         data=config.data.model_dump(include={"train", "validation", "resize", "scale", "crop_size", "batch_size"}),
         steps=made.step,
         seed=config.seed,

@@ -21,6 +21,7 @@ from inverters.decoders.published import (
     publish_decoder,
 )
 from inverters.decoders.quantization import dequantize, quantize
+from inverters.decoders.through import ThroughDecoder
 from inverters.encoders.vgg import VGGEncoder
 from inverters.errors import CheckpointError
 
@@ -102,6 +103,8 @@ def made(architecture: str, encoder: VGGEncoder) -> Decoder:
         return LinearDecoder(layer)
     decoder = ConvDecoder(layer, [(24, 1)], log_compress=True)
     decoder.set_statistics(torch.rand(layer.channels), torch.rand(layer.channels) + 0.5)
+    if architecture == "through":
+        return ThroughDecoder(layer, ConvDecoder(encoder.layers["relu1_2"], [(24, 1)]), width=24, blocks=1)
     return decoder if architecture == "conv" else CorrectedDecoder(decoder, 2, width=24, depth=2)
 
 
@@ -128,7 +131,7 @@ def published(decoder: Decoder, encoder: VGGEncoder, root: Path, storage: Storag
     return publish_decoder(decoder, card, root)
 
 
-@pytest.mark.parametrize("architecture", ["conv", "linear", "corrected"])
+@pytest.mark.parametrize("architecture", ["conv", "linear", "corrected", "through"])
 def test_a_decoder_is_published_in_8_bits_and_loaded(tmp_path: Path, encoder: VGGEncoder, architecture: str) -> None:
     decoder = made(architecture, encoder)
     half = published(decoder, encoder, tmp_path / "half", "float16") / MODEL_FILE

@@ -375,4 +375,4 @@ def test_every_key_is_explained(key: str) -> None:
     else:
         assert stated is not None, f"the comment of {key} states no default"
         value = yaml.safe_load(stated[1])
-        assert (float(value) if isinstance(default, float) else value) == default
+        assert (type(default)(value) if isinstance(default, float | tuple) else value) == default
