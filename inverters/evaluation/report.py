@@ -17,8 +17,9 @@ FIGURES = {
 EDITING = (
     "The features of each layer are changed, then decoded. What noise and drop cost shows how robust the code of a "
     "layer is. What top and binarize cost shows how sparse it is, and whether values matter or only which are not "
-    "zero. What erase costs shows how local it is: neighbours that saw the box give a part of it back. The feature "
-    "error compares the features of the decoded image with those of the original."
+    "zero. What erase costs shows how local it is: neighbours that saw the box may give a part of it back. Where "
+    "little is left to lose, every edit costs little. The feature error compares the features of the decoded image "
+    "with those of the original."
 )
 RANKED = {"psnr": "by PSNR (dB)", "feature_error": "by feature error", "seconds": "by time (s)"}
 
