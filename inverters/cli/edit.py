@@ -81,7 +81,7 @@ def edit(
     runners = [plain, *edit_runners(plain, parsed, seed)]
     images, printer = ImageFiles([image]), Printer(json, quiet)
     writer = FolderWriter(images, [runner.provenance for runner in runners], output_dir, overwrite=overwrite)
-    results = run(Pipeline(Reader(images, writer, pixels(size)), runners), printer)
+    results = run(Pipeline(Reader(images, writer, plain.shorter_side), runners), printer)
     print_results(results, output_dir, printer)
     if results.summary.failed:
         raise typer.Exit(1)

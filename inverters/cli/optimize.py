@@ -87,7 +87,7 @@ def optimize(
     runner = make_runner(inverter, pixels(size), objective=objective, layers=[layer], optimize=method)
     images, printer = ImageFiles([image]), Printer(json, quiet)
     writer = FolderWriter(images, [runner.provenance], output_dir, overwrite=overwrite)
-    pipeline = Pipeline(Reader(images, writer, pixels(size)), [runner], keep_interrupted=True)
+    pipeline = Pipeline(Reader(images, writer, runner.shorter_side), [runner], keep_interrupted=True)
     results = run(pipeline, printer)
     print_results(results, output_dir, printer)
     if results.interrupted:

@@ -159,11 +159,11 @@ def predict(
     selection = select_methods(names, chosen, encoder, weights, checkpoints)
     if not distributed:
         _print_missing(missing_decoders(names, selection), printer)
-    place, shorter_side = "cpu" if distributed else device, pixels(size)
-    runners = load_runners(names, selection, encoder, weights, checkpoints, place, shorter_side, steps, corrections)
+    place = "cpu" if distributed else device
+    runners = load_runners(names, selection, encoder, weights, checkpoints, place, pixels(size), steps, corrections)
     provenances = [runner.provenance for runner in runners]
     writer = _make_writer(format, images, provenances, output_dir, details, overwrite)
-    pipeline = Pipeline(Reader(images, writer, shorter_side, skip_existing), runners, tile=tile)
+    pipeline = Pipeline(Reader(images, writer, runners[0].shorter_side, skip_existing), runners, tile=tile)
     if distributed:
         from inverters.prediction.distributed import predict_distributed
 

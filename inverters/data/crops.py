@@ -12,7 +12,7 @@ from datasets.distributed import split_dataset_by_node
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Sampler
 
-from inverters.data.images import resize_shorter_side
+from inverters.data.images import center_crop, resize_shorter_side
 from inverters.data.sources import read_image, read_rows
 from inverters.errors import DataError, ImageError
 
@@ -166,12 +166,18 @@ class WholeImages(Dataset[Tensor]):
         rows: from `open_images`.
         limit: number of images; None takes all.
         resize: shorter side in pixels to which larger images are shrunk; None keeps their size.
+        crop: of the square in the middle that is taken, its side in pixels and the part of the shorter side that it
+            covers; None takes whole images.
     """
 
     def __init__(
-        self, rows: datasets.Dataset | Sequence[Mapping[str, Any]], limit: int | None, resize: int | None
+        self,
+        rows: datasets.Dataset | Sequence[Mapping[str, Any]],
+        limit: int | None,
+        resize: int | None,
+        crop: tuple[int, float] | None = None,
     ) -> None:
-        self.rows, self.limit, self.resize = rows, limit, resize
+        self.rows, self.limit, self.resize, self.crop = rows, limit, resize, crop
         self.unreadable = _shared(len(self), torch.bool)
 
     def __len__(self) -> int:
@@ -185,6 +191,8 @@ class WholeImages(Dataset[Tensor]):
         except ImageError:
             self.unreadable[index] = True
             return torch.empty(0, 3, 1, 1)
+        if self.crop:
+            return center_crop(image, *self.crop)[None]
         return (resize_shorter_side(image, self.resize) if self.resize else image)[None]
 
 

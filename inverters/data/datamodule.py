@@ -32,6 +32,7 @@ class ImageDataModule(pl.LightningDataModule):
         streaming: stream the training images, and the validation images if they are a data set of the hub.
         shuffle_buffer: number of streamed images that are shuffled at a time.
         validation_limit: number of validation images; None takes all.
+        validation_crop: see `WholeImages.crop`.
         resize: shorter side in pixels to which larger images are shrunk; None keeps their size.
         scale: range of the random factor by which training images are then shrunk, see `RandomCrop`.
         workers: loader processes.
@@ -52,6 +53,7 @@ class ImageDataModule(pl.LightningDataModule):
         streaming: bool = False,
         shuffle_buffer: int = 1000,
         validation_limit: int | None = None,
+        validation_crop: tuple[int, float] | None = None,
         resize: int | None = None,
         scale: tuple[float, float] | None = None,
         workers: int = 0,
@@ -62,7 +64,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.splits, self.image_column = (train_split, validation_split), image_column
         self.steps, self.batch_size, self.workers, self.seed = steps, batch_size, workers, seed
         self.streaming, self.shuffle_buffer = streaming, shuffle_buffer
-        self.validation_limit, self.resize = validation_limit, resize
+        self.validation_limit, self.validation_crop, self.resize = validation_limit, validation_crop, resize
         self.crop = RandomCrop(crop_size, resize, seed, scale)
 
     def setup(self, stage: str | None = None) -> None:  # noqa: ARG002
@@ -81,7 +83,7 @@ class ImageDataModule(pl.LightningDataModule):
         rows = open_images(self.validation_sources, validation_split, self.image_column, stream)
         if stream:
             rows = list(islice(read_rows(rows, validation_source), self.validation_limit))
-        self.validation = WholeImages(rows, self.validation_limit, self.resize)
+        self.validation = WholeImages(rows, self.validation_limit, self.resize, self.validation_crop)
         if not any(len(self.validation[index]) for index in range(len(self.validation))):
             raise DataError(f"none of the {len(self.validation)} images in {validation_source} can be read")
         self.train: TrainingCrops | StreamedCrops

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from inverters.encoders.layers import Layer
+from inverters.errors import InverterError
 
+ValueT = TypeVar("ValueT")
 Encode = Callable[[Tensor], Tensor]  # from images, N×3×H×W, to the features of the decoder's layer
 
 
@@ -22,6 +24,8 @@ class Decoder(nn.Module):
         architecture: what cards call the class.
         arguments: the arguments of the constructor without the layer, as JSON stores them.
         width: the channels of what is trained, by which learning rates are scaled.
+        size: the side in pixels of the square images that it makes from a vector, N×C×1×1; None where features form a
+            grid.
     """
 
     architecture: ClassVar[str]
@@ -31,6 +35,7 @@ class Decoder(nn.Module):
     body: nn.Module
     arguments: dict[str, Any]
     width: int
+    size: int | None = None
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
@@ -86,6 +91,24 @@ class Decoder(nn.Module):
     def standardized(self, features: Tensor) -> Tensor:
         """(features − mean) / std, in one pass."""
         return torch.addcmul(-self.mean / self.std, features, 1 / self.std)
+
+
+def vector_size(layer: Layer, size: int | None) -> int | None:
+    """Check that the decoder of a vector is given the size of its images, and return that; None for a grid.
+
+    Raises:
+        InverterError: the size is missing, or not positive.
+    """
+    if layer.stride is not None:
+        return None
+    if size is None or size < 1:
+        raise InverterError(f"{layer.name} is a vector: its decoder needs a positive size of its images, not {size}")
+    return size
+
+
+def by_stride(table: Mapping[int, ValueT], stride: int) -> ValueT:
+    """The value of this stride, or of the one in the table that differs by the smallest factor."""
+    return table[min(table, key=lambda other: max(other / stride, stride / other))]
 
 
 class SubPixel(nn.Sequential):

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inverters.decoders.base import Decoder, SubPixel
+from inverters.decoders.base import Decoder, SubPixel, by_stride, vector_size
+from inverters.decoders.names import VECTOR_STRIDE, most_stages
 from inverters.encoders.layers import Layer
 from inverters.errors import InverterError
 
@@ -22,44 +23,74 @@ DEFAULT_STAGES: dict[int, Stages] = {  # by the layer's stride; most of the comp
 }
 
 
+DENSE_WIDTH = 64  # channels of the grid that a vector is laid out on; the dense layer has 49 times as many outputs
+LEAK = 0.2  # of the dense layer's leaky ReLU
+
+
+def default_stages(layer: Layer) -> Stages:
+    """The stages of the most similar stride, as many as the stride can be halved for."""
+    stride = layer.stride or VECTOR_STRIDE
+    return by_stride(DEFAULT_STAGES, stride)[: most_stages(stride)]
+
+
 class ConvDecoder(Decoder):
     """Stages of residual blocks, each at twice the resolution of the one before, and a sub-pixel convolution to pixels.
+
+    The last step takes what is left of the stride: 7 of 14, after two stages. A vector is first laid out on a grid by a
+    dense layer, as by Dosovitskiy & Brox 2016 (fc6–fc8), and is then decoded like features of stride 32.
 
     Args:
         layer: the layer whose features it decodes.
         stages: (width, number of residual blocks) of each stage, the first at the stride of the layer and each further
-            one at half the stride of the one before. None takes `DEFAULT_STAGES`.
+            one at half the stride of the one before. None takes `default_stages(layer)`.
         log_compress: replace each standardised feature x by sign(x)·ln(1 + |x|). After a ReLU, most deep features are
             near zero and a few are very large.
+        size: side of the images in pixels, for a vector.
+        dense_width: channels of the grid, for a vector.
 
     Raises:
-        InverterError: the stride cannot be halved for every stage.
+        InverterError: the stride cannot be halved for every stage, or a vector has no size.
     """
 
     architecture = "conv"
     body: nn.Sequential
 
-    def __init__(self, layer: Layer, stages: Stages | None = None, log_compress: bool = False) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        stages: Stages | None = None,
+        log_compress: bool = False,
+        size: int | None = None,
+        dense_width: int = DENSE_WIDTH,
+    ) -> None:
         super().__init__(layer)
-        self.stages = [(width, blocks) for width, blocks in stages or DEFAULT_STAGES[layer.spatial_stride]]
+        self.stages = [(width, blocks) for width, blocks in stages or default_stages(layer)]
         self.width = self.stages[0][0]
+        self.size = vector_size(layer, size)
         self.arguments = {"stages": self.stages, "log_compress": log_compress}
-        stride = layer.spatial_stride >> (len(self.stages) - 1)
-        if stride < 1:
+        stride = layer.stride or VECTOR_STRIDE
+        if len(self.stages) > most_stages(stride):
             raise InverterError(
-                f"a decoder of {layer.name} cannot have {len(self.stages)} stages: its stride {layer.stride} allows at "
-                f"most {layer.spatial_stride.bit_length()}"
+                f"a decoder of {layer.name} cannot have {len(self.stages)} stages: its stride {stride} allows at "
+                f"most {most_stages(stride)}"
             )
         self.log_compress = log_compress
         modules: list[nn.Module] = [LogCompression()] if log_compress else []
         channels = layer.channels
+        if self.size:
+            self.arguments |= {"size": self.size, "dense_width": dense_width}
+            modules.append(Dense(channels, dense_width, -(-self.size // stride)))
+            channels = dense_width
         for number, (width, blocks) in enumerate(self.stages):
             if number > 0:
                 modules.append(nn.Upsample(scale_factor=2, mode="nearest"))
             modules.append(nn.Conv2d(channels, width, kernel_size=3, padding=1))
             modules.extend(ResidualBlock(width) for _ in range(blocks))
             channels = width
-        self.body = nn.Sequential(*modules, SubPixel(channels, 3, stride))
+        modules.append(SubPixel(channels, 3, stride >> (len(self.stages) - 1)))
+        if self.size and self.size % stride:
+            modules.append(Crop(self.size))
+        self.body = nn.Sequential(*modules)
 
     @property
     def halo(self) -> int:
@@ -78,6 +109,25 @@ class ConvDecoder(Decoder):
         for module in self.body[int(self.log_compress) :]:
             prepared = module(prepared)
         return prepared.add_(0.5)
+
+
+class Dense(nn.Sequential):
+    """A dense layer from vectors, N×C×1×1, to a grid, N×`width`×`side`×`side`, with a leaky ReLU."""
+
+    def __init__(self, channels: int, width: int, side: int) -> None:
+        dense = nn.Conv2d(channels, width * side**2, kernel_size=1)
+        super().__init__(dense, nn.PixelShuffle(side), nn.LeakyReLU(LEAK, inplace=True))
+
+
+class Crop(nn.Module):
+    """The first `size` rows and columns."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., : self.size, : self.size]
 
 
 class LogCompression(nn.Module):

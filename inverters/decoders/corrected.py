@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inverters.decoders.base import Decoder, Encode
+from inverters.decoders.base import Decoder, Encode, by_stride
 from inverters.decoders.convolutional import LogCompression, ResidualBlock
 from inverters.errors import InverterError
 
@@ -30,7 +30,7 @@ class CorrectedDecoder(Decoder):
         active: number of corrections that `forward` applies, `corrections` unless lowered.
 
     Raises:
-        InverterError: there are no corrections, or the base has corrections itself.
+        InverterError: there are no corrections, the base has corrections itself, or its features are a vector.
     """
 
     architecture = "corrected"
@@ -41,8 +41,11 @@ class CorrectedDecoder(Decoder):
             raise InverterError(f"corrections must be at least 1, not {corrections}")
         if isinstance(base, CorrectedDecoder):
             raise InverterError("a decoder with corrections cannot be corrected: take its base")
-        channels, stride = base.layer.channels, base.layer.spatial_stride
-        self.width, self.depth = width or DEFAULT_SIZES[stride][0], depth or DEFAULT_SIZES[stride][1]
+        if base.layer.stride is None:
+            raise InverterError(f"{base.layer.name} is a vector: corrections need features that form a grid")
+        channels, stride = base.layer.channels, base.layer.stride
+        default_width, default_depth = by_stride(DEFAULT_SIZES, stride)
+        self.width, self.depth = width or default_width, depth or default_depth
         self.arguments = {
             "base": base.description,
             "corrections": corrections,

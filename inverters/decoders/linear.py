@@ -6,41 +6,52 @@ It shows how much of an image is linearly decodable at each depth.
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inverters.decoders.base import Decoder, SubPixel
+from inverters.decoders.base import Decoder, SubPixel, vector_size
 from inverters.devices import exact_float32
-from inverters.encoders.base import Encoder
+from inverters.encoders.base import Encoder, require_finite
 from inverters.encoders.layers import Layer
 from inverters.errors import InverterError
 
+VECTOR_REDUCTION = 8  # the resolution that a vector is decoded to is smaller by this factor
 POSITIONS = 4096  # summed at once in float32; more would accumulate rounding errors
 
 
 class LinearDecoder(Decoder):
     """One convolution from features to the stride×stride pixels of each position.
 
-    `fit_linear_decoders` computes its weights in closed form.
+    A vector is decoded to an image at an eighth of the resolution, which is enlarged: to every pixel of 224×224, there
+    would be 150,528 outputs. `fit_linear_decoders` computes the weights in closed form.
 
     Args:
         layer: the layer whose features it decodes.
         kernel_size: side of the neighbourhood of features from which the pixels of a position are decoded; odd.
+            A vector has no neighbours, so for it this is 1.
+        size: side of the images in pixels, a multiple of 8, for a vector.
 
     Raises:
-        InverterError: the kernel size is even.
+        InverterError: the kernel size is even, or a vector has no such size.
     """
 
     architecture = "linear"
 
-    def __init__(self, layer: Layer, kernel_size: int = 3) -> None:
+    def __init__(self, layer: Layer, kernel_size: int = 3, size: int | None = None) -> None:
         super().__init__(layer)
         if kernel_size % 2 == 0:
             raise InverterError(f"a decoder's kernel_size must be odd, not {kernel_size}")
-        self.kernel_size = kernel_size
-        self.width = 3 * layer.spatial_stride**2
-        self.arguments = {"kernel_size": kernel_size}
-        self.body = SubPixel(layer.channels, 3, layer.spatial_stride, kernel_size)
+        self.size = vector_size(layer, size)
+        self.kernel_size, self.reduction = (1, VECTOR_REDUCTION) if self.size else (kernel_size, 1)
+        self.step = layer.stride or (self.size or 0) // self.reduction
+        self.arguments = {"kernel_size": self.kernel_size}
+        self.body = SubPixel(layer.channels, 3, self.step, self.kernel_size)
+        if self.size:
+            if self.size % self.reduction:
+                raise InverterError(f"size must be a multiple of {self.reduction}, not {size}")
+            self.arguments["size"] = self.size
+            self.body.append(nn.Upsample(scale_factor=self.reduction, mode="bilinear"))
+        self.width = 3 * self.step**2
 
     @property
     def halo(self) -> int:
@@ -50,7 +61,12 @@ class LinearDecoder(Decoder):
 @torch.no_grad()
 @exact_float32()
 def fit_linear_decoders(
-    encoder: Encoder, layers: Iterable[str], batches: Iterable[Tensor], kernel_size: int = 3, ridge: float = 1e-3
+    encoder: Encoder,
+    layers: Iterable[str],
+    batches: Iterable[Tensor],
+    kernel_size: int = 3,
+    ridge: float = 1e-3,
+    size: int | None = None,
 ) -> dict[str, LinearDecoder]:
     """Fit a decoder for each of `layers` in one pass over `batches`.
 
@@ -65,18 +81,20 @@ def fit_linear_decoders(
             how the images are batched.
         kernel_size: side of the neighbourhood; odd.
         ridge: weight of the penalty, relative to the variance 1 of the standardised features.
+        size: side of the images in pixels, where a layer is a vector.
 
     Returns:
         The decoders by layer, on the CPU.
 
     Raises:
-        InverterError: the kernel size is even.
+        InverterError: the kernel size is even, or features are not finite.
     """
-    decoders = {name: LinearDecoder(encoder.layers[name], kernel_size) for name in layers}
+    decoders = {name: LinearDecoder(encoder.layers[name], kernel_size, size) for name in layers}
     equations = {name: _NormalEquations(decoder) for name, decoder in decoders.items()}
     for images in batches:
         images = images.to(encoder.device)
         for name, features in encoder(images, decoders.keys()).items():
+            require_finite(features, encoder.name, name)
             equations[name].add(features, images)
     for name, decoder in decoders.items():
         equations.pop(name).solve(decoder, ridge)
@@ -88,20 +106,26 @@ class _NormalEquations:
 
     e is the neighbourhood of a position in the raw features and in one more channel, which is 1 inside the image and 0
     outside. Standardisation is a linear map of these C + 1 channels, also at the borders. So it can wait until the
-    statistics of all data are known.
+    statistics of all data are known. The means of the first batch are subtracted before: those of vectors can be large
+    beside their standard deviations.
     """
 
+    offset: Tensor | None = None
+
     def __init__(self, decoder: LinearDecoder) -> None:
-        self.stride, self.kernel_size = decoder.layer.spatial_stride, decoder.kernel_size
+        self.step, self.kernel_size, self.reduction = decoder.step, decoder.kernel_size, decoder.reduction
         self.channels, self.taps = decoder.layer.channels + 1, decoder.kernel_size**2
         size = self.channels * self.taps
         self.gram = torch.zeros(size, size, dtype=torch.float64)
-        self.cross = torch.zeros(size, 3 * self.stride**2, dtype=torch.float64)
+        self.cross = torch.zeros(size, 3 * self.step**2, dtype=torch.float64)
 
     def add(self, features: Tensor, images: Tensor) -> None:
         """Add the positions of a batch, N×C×h×w and N×3×(h·stride)×(w·stride), a few images at a time."""
-        features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
-        pixels = F.pixel_unshuffle(images - 0.5, self.stride)  # N×(3·stride²)×h×w, in the decoder's order
+        if self.offset is None:
+            self.offset = features.mean(dim=(0, 2, 3), keepdim=True)
+        features = torch.cat([features - self.offset, torch.ones_like(features[:, :1])], dim=1)
+        pixels = F.avg_pool2d(images, self.reduction) if self.reduction > 1 else images
+        pixels = F.pixel_unshuffle(pixels - 0.5, self.step)  # N×(3·step²)×h×w, in the decoder's order
         count = max(1, POSITIONS // features[0, 0].numel())
         for first in range(0, len(images), count):
             some = slice(first, first + count)
@@ -119,10 +143,11 @@ class _NormalEquations:
         gram = (self.gram / positions).view(channels, taps, channels, taps)
         cross = (self.cross / positions).view(channels, taps, -1)
         mean, squares = gram[:-1, centre, -1, centre], gram[:-1, centre, :-1, centre].diagonal()
-        decoder.set_statistics(mean, (squares - mean.square()).clamp_min(0).sqrt())
+        offset = torch.zeros(channels - 1) if self.offset is None else self.offset.flatten().cpu()
+        decoder.set_statistics(mean + offset, (squares - mean.square()).clamp_min(0).sqrt())
 
         standardize = torch.eye(channels, dtype=torch.float64)  # (x − mean · 1) / std; the 1 stays
-        standardize[:-1, -1] = -decoder.mean.flatten()
+        standardize[:-1, -1] = -mean
         standardize[:-1] /= decoder.std.view(-1, 1)
         gram = torch.einsum("ac,ctdu,bd->atbu", standardize, gram, standardize).reshape(self.gram.shape)
         cross = torch.einsum("ac,ctp->atp", standardize, cross).reshape(self.cross.shape)

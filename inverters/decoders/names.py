@@ -1,3 +1,9 @@
-"""Names that describe decoders; imports no torch."""
+"""Names and numbers that describe decoders; imports no torch."""
 
 OBJECTIVES = ("pixel", "perceptual", "linear")
+VECTOR_STRIDE = 32  # pixels of a position of the grid that a vector is laid out on: 7×7 for images of 224×224
+
+
+def most_stages(stride: int) -> int:
+    """How many stages a convolutional decoder can have: one more than its stride can be halved."""
+    return (stride & -stride).bit_length()

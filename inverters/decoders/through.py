@@ -28,7 +28,8 @@ class ThroughDecoder(Decoder):
         blocks: its residual blocks.
 
     Raises:
-        InverterError: the target layer's stride does not divide that of the layer, or its decoder has corrections.
+        InverterError: the target layer's stride does not divide that of the layer, one of them is a vector, or the
+            target's decoder has corrections.
     """
 
     architecture = "through"
@@ -37,7 +38,9 @@ class ThroughDecoder(Decoder):
         super().__init__(layer)
         if isinstance(target, CorrectedDecoder):
             raise InverterError("a decoder with corrections cannot be decoded through: take its base")
-        stride, finer = layer.spatial_stride, target.layer.spatial_stride
+        if layer.stride is None or target.layer.stride is None:
+            raise InverterError(f"{layer.name} cannot be decoded through {target.layer.name}: one is a vector")
+        stride, finer = layer.stride, target.layer.stride
         if stride % finer:
             raise InverterError(
                 f"{layer.name} cannot be decoded through {target.layer.name}, "

@@ -78,3 +78,11 @@ class Encoder(nn.Module):
     def train(self, mode: bool = True) -> Self:  # noqa: ARG002
         """Stay in evaluation mode."""
         return super().train(False)
+
+
+def require_finite(features: Tensor, encoder: str, layer: str) -> None:
+    """Raise InverterError if `features` of a layer are not finite."""
+    if not features.isfinite().all():
+        raise InverterError(
+            f"{encoder} gives features at {layer} that are not finite: check its weights and its preprocessing"
+        )

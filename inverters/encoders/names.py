@@ -24,6 +24,7 @@ __all__ = [
     "check_weights",
     "default_weights",
     "find_layers",
+    "input_crop",
     "input_multiple",
     "input_size",
     "last_of_each_stage",
@@ -171,3 +172,16 @@ def input_size(encoder: str) -> int | None:
     """
     require_encoder(encoder)
     return None if encoder in VGG_NAMES else _source(encoder).structure.input_size
+
+
+def input_crop(encoder: str) -> float:
+    """Return `Encoder.input_crop` without loading weights.
+
+    Raises:
+        UnknownNameError: there is no such encoder.
+    """
+    require_encoder(encoder)
+    if encoder in VGG_NAMES:
+        return 1.0
+    source = _source(encoder)
+    return source.preprocessing(source.default_weights).crop

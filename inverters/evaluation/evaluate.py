@@ -10,7 +10,14 @@ import torch
 
 from inverters.data.images import load_image
 from inverters.devices import exact_float32, find_device
-from inverters.encoders.names import DEFAULT_ENCODER, find_layers, input_multiple, named_weights, weights_label
+from inverters.encoders.names import (
+    DEFAULT_ENCODER,
+    find_layers,
+    input_multiple,
+    input_size,
+    named_weights,
+    weights_label,
+)
 from inverters.errors import InverterError, unknown_name
 from inverters.evaluation import plots
 from inverters.evaluation.contexts import load_contexts
@@ -146,6 +153,8 @@ def _check(methods: Sequence[str], iterations: int, limit: int | None, size: int
     multiple = input_multiple(encoder)
     if size < multiple or size % multiple:
         raise InverterError(f"size must be a positive multiple of {multiple}, the encoder's largest stride, not {size}")
+    if (only := input_size(encoder)) and size != only:
+        raise InverterError(f"size must be {only}, the one size that {encoder} takes, not {size}")
 
 
 def _parse_edits(

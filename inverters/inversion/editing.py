@@ -53,6 +53,7 @@ def edit_runners(plain: MethodRunner, edits: Sequence[Edit], seed: int = 0) -> l
         EditRunner(
             plain.inverter,
             replace(plain.provenance, edits=tuple(map(str, some)), seed=used),
+            crop=plain.crop,
             edits=some,
             seed=seed,
         )

@@ -22,11 +22,8 @@ def require_images(images: object) -> None:
 
 def require_features(features: Tensor, layer: Layer, size: tuple[int, int]) -> None:
     """Raise InverterError unless `features` have the shape of `layer` for images of `size` (height, width)."""
-    height, width = size
-    stride = layer.spatial_stride
-    require_shape(
-        f"features of {layer.name}", features, (len(features), layer.channels, height // stride, width // stride)
-    )
+    height, width = (1, 1) if layer.stride is None else (side // layer.stride for side in size)
+    require_shape(f"features of {layer.name}", features, (len(features), layer.channels, height, width))
 
 
 def require_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from inverters.data.images import pad_to_multiple
 from inverters.decoders.base import Decoder, LayerDict
 from inverters.devices import exact_float32, has_fast_bfloat16
-from inverters.encoders.base import Encoder
+from inverters.encoders.base import Encoder, require_finite
 from inverters.errors import InverterError, unknown_name
 from inverters.inversion.inputs import padded_size, require_features, require_images
 from inverters.inversion.tiling import Tile, split
@@ -57,6 +57,11 @@ class Inverter(nn.Module):
         """The layers that have a decoder."""
         return list(self.decoders.keys())
 
+    @property
+    def input_size(self) -> int | None:
+        """The side of the images if the encoder, or a decoder of a vector, takes one size only; else None."""
+        return self.encoder.input_size or next(filter(None, (decoder.size for decoder in self.decoders.values())), None)
+
     @torch.no_grad()
     def encode(self, images: Tensor, layers: Iterable[str] | None = None, exact: bool = False) -> dict[str, Tensor]:
         """Compute the features of `images`.
@@ -99,6 +104,7 @@ class Inverter(nn.Module):
             if layer not in self.decoders:
                 raise unknown_name("layer of these decoders", layer, self.layers)
             require_features(some, self.encoder.layers[layer], padded)
+            self._require_size(layer, size)
         return {
             layer: self._decode(layer, some.to(self.device))[..., :height, :width] for layer, some in features.items()
         }
@@ -130,6 +136,8 @@ class Inverter(nn.Module):
         height, width = images.shape[-2:]
         if tile is None and height * width > MAX_WHOLE:
             tile = TILE
+        for layer in self.layers:
+            self._require_size(layer, (height, width))
         images = self._padded(images)
         if tile is None or tile >= max(images.shape[-2:]):
             features = self._encode(images, self.layers)
@@ -139,6 +147,15 @@ class Inverter(nn.Module):
         else:
             results = self._reconstruct_in_tiles(images, tile, progress)
         return {layer: result[..., :height, :width] for layer, result in results.items()}
+
+    def _require_size(self, layer: str, size: tuple[int, int]) -> None:
+        """Raise InverterError unless the decoder of a layer can make images of this height and width."""
+        side = self.decoders[layer].size
+        if side and size != (side, side):
+            raise InverterError(
+                f"the decoder of {layer} makes images of {side}×{side} pixels only, not {size[1]}×{size[0]}: crop them "
+                "by inverters.data.images.center_crop"
+            )
 
     def _padded(self, images: Tensor) -> Tensor:
         return pad_to_multiple(images.to(self.device, torch.float32), self.encoder.input_multiple)
@@ -156,7 +173,10 @@ class Inverter(nn.Module):
         decoder = self.decoders[layer]
         with exact_float32(), self._autocast(decoder.needs_float32):
             pixels: Tensor = decoder(features, partial(self._encode_layer, layer))
-        return pixels.float().clamp(0, 1)
+        pixels = pixels.float().clamp(0, 1)
+        if pixels.isnan().any():
+            require_finite(features, self.encoder.name, layer)
+        return pixels
 
     def _encode_layer(self, layer: str, images: Tensor) -> Tensor:
         features: Tensor = self.encoder(images, [layer])[layer]

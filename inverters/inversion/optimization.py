@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from inverters.data.images import round_to_8_bits
 from inverters.devices import exact_float32
-from inverters.encoders.base import Encoder
+from inverters.encoders.base import Encoder, require_finite
 from inverters.encoders.layers import Layer
 from inverters.errors import InverterError, unknown_name
 from inverters.inversion.inputs import require_features, require_shape
@@ -107,7 +107,8 @@ def invert_by_optimization(
 
     Raises:
         UnknownNameError: the encoder does not reach `layer`, or there is no such optimizer or `init`.
-        InverterError: the features or `init` do not have the shape that `size` asks for, or `iterations` is below 1.
+        InverterError: the features or `init` do not have the shape that `size` asks for, features are not finite, or
+            `iterations` is below 1.
     """
     if settings.optimizer not in OPTIMIZERS:
         raise unknown_name("optimizer", settings.optimizer, OPTIMIZERS)
@@ -115,6 +116,7 @@ def invert_by_optimization(
         raise InverterError(f"iterations must be at least 1, not {iterations}")
     encoder.require_layers([layer.name])
     require_features(features, layer, size)
+    require_finite(features, encoder.name, layer.name)
     count = len(features)
     if isinstance(init, Tensor):
         require_shape("init", init, (count, 3, *size))

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from inverters.data.images import resize_shorter_side, to_image
+from inverters.data.images import center_crop, resize_shorter_side, to_image
 from inverters.devices import find_device
 from inverters.encoders.classes import Classifier, Label, find_classifier
 from inverters.encoders.names import DEFAULT_ENCODER
@@ -48,12 +48,20 @@ class MethodRunner:
         provenance: of the inversions that it makes; its layers are those that are inverted.
         optimize: the optimisation that makes the reconstructions; None where the decoders make them in one pass.
         classifier: says what it sees in the image and in each reconstruction.
+        crop: the side in pixels of the square in the middle of images that is inverted, where the encoder or a decoder
+            takes one size only; None takes whole images.
     """
 
     inverter: Inverter
     provenance: Provenance
     optimize: Optimize | None = None
     classifier: Classifier | None = None
+    crop: int | None = None
+
+    @property
+    def shorter_side(self) -> int | None:
+        """Pixels to which the shorter side of larger images is to be shrunk for `run`; None for their full size."""
+        return None if self.crop else self.provenance.size
 
     def run(
         self, image: Tensor, source: str | None = None, tile: int | None = None, progress: Progress | None = None
@@ -61,7 +69,7 @@ class MethodRunner:
         """Invert `image`, 3×H×W in [0, 1], from every layer.
 
         Args:
-            image: already shrunk to `provenance.size`.
+            image: already shrunk to `shorter_side`.
             source: the name of the image.
             tile: see `Inverter.reconstruct`; optimisation takes images whole.
             progress: called after each tile or iteration.
@@ -69,6 +77,8 @@ class MethodRunner:
         Raises:
             InverterError: the image is too large for optimisation, or `tile` does not fit the encoder.
         """
+        if self.crop:
+            image = center_crop(image, self.crop, self.inverter.encoder.input_crop)
         started = time.perf_counter()
         if self.optimize:
             images, interrupted, notes = self._optimize(image, self.optimize, progress)
@@ -119,6 +129,7 @@ def make_runner(
     corrections: int | None = None,
     layers: Iterable[str] | None = None,
     optimize: Optimize | None = None,
+    crop: int | None = None,
 ) -> MethodRunner:
     """Create a runner and the provenance of its inversions.
 
@@ -128,8 +139,10 @@ def make_runner(
         objective: the objective of the inverter's decoders.
         corrections: the number that they apply at most; None for all.
         layers: those to invert; None takes all that have a decoder.
+        crop: see `MethodRunner`; None takes `inverter.input_size`.
     """
     encoder, preset, init, seed = inverter.encoder, None, None, None
+    crop = crop or inverter.input_size
     names = tuple(inverter.layers if layers is None else layers)
     method = next((name for name, found in DECODER_METHODS.items() if found == objective), objective or "")
     if optimize:
@@ -143,7 +156,7 @@ def make_runner(
         encoder.weights,
         weights_digest([inverter]),
         names,
-        size,
+        crop or size,
         method,
         objective,
         init,
@@ -152,7 +165,7 @@ def make_runner(
         seed,
         corrections if objective else None,
     )
-    return MethodRunner(inverter, provenance, optimize, find_classifier(encoder))
+    return MethodRunner(inverter, provenance, optimize, find_classifier(encoder), crop)
 
 
 def load_runners(
@@ -180,6 +193,7 @@ def load_runners(
         InverterError: see `load_inverter`.
     """
     inverters = load_inverters(selection, encoder, weights, checkpoints, device, corrections)
+    crop = next(filter(None, (inverter.input_size for inverter in inverters.values())), None)  # of all methods alike
     runners = []
     for method in methods:
         if not (layers := [layer for layer, some in selection.items() if method in some]):
@@ -192,7 +206,15 @@ def load_runners(
         made = create_method(method, inverters, iterations)
         optimize = made if isinstance(made, Optimize) else None
         runners.append(
-            make_runner(inverter, size, objective=objective, corrections=corrections, layers=layers, optimize=optimize)
+            make_runner(
+                inverter,
+                size,
+                objective=objective,
+                corrections=corrections,
+                layers=layers,
+                optimize=optimize,
+                crop=crop,
+            )
         )
     return runners
 
@@ -229,14 +251,13 @@ def invert(
         InverterError: there is no such device.
     """
     pixels = to_image(image)
-    if size:
-        pixels = resize_shorter_side(pixels, size)
     if inverter is None:
         inverter = load_inverter(layers, encoder, weights, checkpoints, device, objective, corrections)
     elif layers is not None and layers != "all":
         inverter = _restricted(inverter, [layers] if isinstance(layers, str) else list(layers))
     source = str(image) if isinstance(image, str | Path) else None
-    return make_runner(inverter, size, objective=objective, corrections=corrections).run(pixels, source)
+    runner = make_runner(inverter, size, objective=objective, corrections=corrections)
+    return runner.run(resize_shorter_side(pixels, shorter) if (shorter := runner.shorter_side) else pixels, source)
 
 
 def _restricted(inverter: Inverter, layers: Sequence[str]) -> Inverter:

@@ -8,7 +8,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from inverters.encoders.names import (
     DEFAULT_ENCODER,
     find_layers,
+    input_crop,
     input_multiple,
+    input_size,
     list_layers,
     perceptual_layers,
     show_layers,
@@ -119,7 +121,22 @@ class TrainConfig(Section):
         multiple = input_multiple(_encoder_name(info))
         if data.crop_size % multiple:
             _refuse([(("crop_size",), f"must be a multiple of {multiple}", data.crop_size)])
+        if (size := input_size(_encoder_name(info))) and data.crop_size != size:
+            _refuse(
+                [(("crop_size",), f"must be {size}, the one size that {_encoder_name(info)} takes", data.crop_size)]
+            )
         return data
+
+    @property
+    def image_crop(self) -> tuple[int, float] | None:
+        """The size of the images that decoders are made for, and the part of the shorter side that it covers.
+
+        None where images may have any size.
+        """
+        one_size = input_size(self.encoder.name) or any(
+            layer.stride is None for layer in find_layers(self.layers, self.encoder.name)
+        )
+        return (self.data.crop_size, input_crop(self.encoder.name)) if one_size else None
 
     @property
     def encoder_layers(self) -> list[str]:

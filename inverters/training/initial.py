@@ -23,7 +23,7 @@ from inverters.decoders.published import (
     shipped_checkpoints,
 )
 from inverters.decoders.through import ThroughDecoder
-from inverters.encoders.base import Encoder
+from inverters.encoders.base import Encoder, require_finite
 from inverters.encoders.layers import Layer
 from inverters.encoders.names import list_layers
 from inverters.errors import CheckpointError, TrainingError
@@ -50,8 +50,8 @@ def new_decoders(
                 decoders[name] = create_decoder(layer, **descriptions[name])
             else:
                 first = encoder.layers[config.decoder.through or name]
-                stages = config.decoder.stages.get(first.spatial_stride)
-                new = ConvDecoder(first, stages, config.decoder.log_compress)
+                stages, size = config.decoder.stages_of(first), config.data.crop_size
+                new = ConvDecoder(first, stages, config.decoder.log_compress, size)
                 decoders[name] = _completed(new, layer, config)
         if config.decoder.base_is_frozen:
             _freeze_base(decoders[name])
@@ -69,7 +69,7 @@ def _corrected(base: Decoder, config: TrainConfig) -> Decoder:
     """The decoder with the corrections that the configuration asks for."""
     if not config.decoder.corrections:
         return base
-    sizes = config.decoder.correction_sizes.get(base.layer.spatial_stride, (None, None))
+    sizes = config.decoder.correction_sizes.get(base.layer.stride or 0, (None, None))
     return CorrectedDecoder(base, config.decoder.corrections, *sizes)
 
 
@@ -145,15 +145,16 @@ def load_initial(name: str, folder: Path, config: TrainConfig, encoder: Encoder)
 
 def _require_architecture(decoder: ConvDecoder, config: TrainConfig, folder: Path) -> None:
     """Raise TrainingError if the configuration asks for another architecture than that of the published decoder."""
-    stride = decoder.layer.spatial_stride
-    asked = {"stages": config.decoder.stages.get(stride)}
+    stride = decoder.layer.stride
+    asked: dict[str, Any] = {f"stages.{stride}" if stride else "vector_stages": config.decoder.stages_of(decoder.layer)}
     if "log_compress" in config.decoder.model_fields_set:
-        asked["log_compress"] = config.decoder.log_compress  # type: ignore[assignment]
+        asked["log_compress"] = config.decoder.log_compress
     for key, value in asked.items():
-        if value is not None and value != decoder.arguments[key]:
+        found = decoder.arguments["log_compress" if key == "log_compress" else "stages"]
+        if value is not None and value != found:
             raise TrainingError(
-                f"decoder.{key}{f'.{stride}' if key == 'stages' else ''} is {value}, but {folder} has "
-                f"{decoder.arguments[key]}: leave decoder.{key} out, since decoder.initial brings it along"
+                f"decoder.{key} is {value}, but {folder} has {found}: leave decoder.{key.partition('.')[0]} out, since "
+                "decoder.initial brings it along"
             )
 
 
@@ -169,6 +170,7 @@ def feature_statistics(
     moments: dict[str, list[Tensor]] = {layer: [] for layer in layers}  # count, means and variances, 3×C per batch
     for images in batches:
         for layer, features in encoder(images.to(encoder.device), layers).items():
+            require_finite(features, encoder.name, layer)
             variance, mean = torch.var_mean(features.float(), dim=(0, 2, 3), correction=0)
             count = torch.full_like(mean, features[:, 0].numel())
             moments[layer].append(torch.stack([count, mean, variance]).cpu().double())

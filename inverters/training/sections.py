@@ -13,6 +13,8 @@ from pydantic import (
     model_validator,
 )
 
+from inverters.decoders.names import VECTOR_STRIDE, most_stages
+from inverters.encoders.layers import Layer
 from inverters.encoders.names import DEFAULT_ENCODER, named_weights, require_encoder
 from inverters.errors import InverterError
 
@@ -71,6 +73,8 @@ class EncoderConfig(Section):
 class DecoderConfig(Section):
     """The architecture of the decoders, by layer stride a list of [width, residual blocks]; see `ConvDecoder`.
 
+    `vector_stages` is such a list for layers that are vectors.
+
     `initial` names published decoders to start from: a folder, or `shipped`. They bring their architecture along. With
     `corrections`, they are the base of as many new ones (see `CorrectedDecoder`), and are not trained any more.
     `initial_objective` is theirs; None takes that of the run, or else pixel. `correction_sizes` are by layer stride
@@ -82,6 +86,7 @@ class DecoderConfig(Section):
     """
 
     stages: dict[PositiveInt, list[tuple[PositiveInt, NonNegativeInt]]] = {}
+    vector_stages: list[tuple[PositiveInt, NonNegativeInt]] | None = None
     log_compress: StrictBool = False
     initial: str | None = None
     initial_objective: Literal["pixel", "perceptual", "linear"] | None = None
@@ -99,13 +104,25 @@ class DecoderConfig(Section):
     @classmethod
     def _fit_strides(cls, stages: dict[int, Any]) -> dict[int, Any]:
         mistakes = [
-            f"stride {stride} has {len(listed)} stages; possible are 1 to {stride.bit_length()}"
+            f"stride {stride} has {len(listed)} stages; possible are 1 to {most_stages(stride)}"
             for stride, listed in stages.items()
-            if not 1 <= len(listed) <= stride.bit_length()
+            if not 1 <= len(listed) <= most_stages(stride)
         ]
         if mistakes:
             raise ValueError("; ".join(mistakes))
         return stages
+
+    @field_validator("vector_stages", mode="after")
+    @classmethod
+    def _fit_vectors(cls, stages: list[Any] | None) -> list[Any] | None:
+        most = most_stages(VECTOR_STRIDE)
+        if stages is not None and not 1 <= len(stages) <= most:
+            raise ValueError(f"has {len(stages)} stages; possible are 1 to {most}")
+        return stages
+
+    def stages_of(self, layer: Layer) -> list[tuple[int, int]] | None:
+        """The stages that are asked for at this layer."""
+        return self.vector_stages if layer.stride is None else self.stages.get(layer.stride)
 
 
 class LossConfig(Section):

@@ -73,7 +73,9 @@ def train(
 
 def _train(config: TrainConfig, output_dir: Path, resume: bool, quiet: bool) -> dict[Path, TrainedDecoder]:
     state = read_state(last_checkpoint(output_dir), config) if resume else None
-    data = ImageDataModule(**config.data.model_dump(), steps=config.trainer.steps, seed=config.seed)
+    data = ImageDataModule(
+        **config.data.model_dump(), validation_crop=config.image_crop, steps=config.trainer.steps, seed=config.seed
+    )
     data.setup()
     encoder = create_encoder(config.encoder.name, config.encoder.weights, config.encoder_layers)
     if config.objective == "linear":
@@ -91,7 +93,12 @@ def _fit_linear(config: TrainConfig, encoder: Encoder, data: ImageDataModule, qu
     device = training_device(config.trainer.accelerator)
     batches = with_progress(data.train_dataloader(), config.trainer.steps, quiet)
     fitted = fit_linear_decoders(
-        encoder.to(device), config.layers, batches, config.linear.kernel_size, config.linear.ridge
+        encoder.to(device),
+        config.layers,
+        batches,
+        config.linear.kernel_size,
+        config.linear.ridge,
+        config.data.crop_size,
     )
     decoders = {layer: as_published(decoder) for layer, decoder in fitted.items()}
     psnr = mean_psnr(Inverter(encoder, decoders, device), data.val_dataloader())

