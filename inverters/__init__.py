@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from inverters.data.images import load_image
     from inverters.decoders.convolutional import ConvDecoder
     from inverters.encoders.base import Encoder
+    from inverters.encoders.network import NetworkEncoder, Preprocessing
     from inverters.encoders.registry import create_encoder
     from inverters.errors import InverterError
     from inverters.inversion.inversion import Inversion
@@ -20,6 +21,8 @@ _MODULES = {
     "Inversion": "inverters.inversion.inversion",
     "Inverter": "inverters.inversion.inverter",
     "InverterError": "inverters.errors",
+    "NetworkEncoder": "inverters.encoders.network",
+    "Preprocessing": "inverters.encoders.network",
     "create_encoder": "inverters.encoders.registry",
     "invert": "inverters.inversion.runner",
     "load_image": "inverters.data.images",
@@ -32,6 +35,8 @@ __all__ = [
     "Inversion",
     "Inverter",
     "InverterError",
+    "NetworkEncoder",
+    "Preprocessing",
     "create_encoder",
     "invert",
     "load_image",

@@ -105,6 +105,27 @@ def test_the_commands_of_the_page_on_edits_run(invert: Callable[..., Outcome], e
     assert (elsewhere / "evaluation" / "edits.png").exists()
 
 
+def test_the_commands_of_the_page_on_networks_run(invert: Callable[..., Outcome], elsewhere: Path) -> None:
+    """With a smaller network and random weights in the place of ResNet-50, whose weights are downloaded."""
+    page = PAGES["docs/networks.md"]
+    (elsewhere / "my_network.py").write_text(blocks(page, "python")[0])
+    tiny = {"timm/resnet50": "timm/test_resnet", "layer2.3": "layer2.0"}
+    for name, *arguments in commands(page):
+        rest, own = [tiny.get(one, one) for one in arguments], "my_network:encoder" in " ".join(arguments)
+        if name == "train":
+            rest += [] if own else ["--set=encoder.name=timm/test_resnet", "--set=layers=layer2.0,logits"]
+            rest += [] if own else ["--set=encoder.weights=random"]
+            rest += shlex.split(QUICK["train"])
+        else:
+            rest += [] if own else ["--weights", "random"]
+            rest += shlex.split(QUICK[name]) if name != "evaluate" else ["--size", "32"]
+        result = invert(name, *rest)
+        assert result.status == 0, f"invert {name} {shlex.join(rest)}: {result.err}"
+    assert (elsewhere / "inversions" / "photo" / "depth.png").exists()
+    assert (elsewhere / "mine" / "photo" / "depth.png").exists()
+    assert (elsewhere / "resnet50" / "report.md").exists()
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_have_the_options_that_they_are_shown_with(page: str) -> None:
     for name, *arguments in commands(PAGES[page]):

@@ -125,8 +125,8 @@ def _row(card: DecoderCard, folder: Path) -> str:
         f"{card.metrics['psnr']:.2f} dB" if "psnr" in card.metrics else "",
         f"{size:.1f} MB",
         f"{parameters:.2f} M",
-        f"{layer.receptive_field} px",
-        f"{decoder.halo} px",
+        "whole image" if layer.receptive_field is None else f"{layer.receptive_field} px",
+        "whole image" if layer.stride is None else f"{decoder.halo} px",
         _arguments(card.decoder),
         _crops(card),
     )
