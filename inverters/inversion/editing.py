@@ -1,7 +1,7 @@
 """`EditRunner`: decodes edited features, as `MethodRunner` decodes those of the image."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from torch import Tensor
 
@@ -49,11 +49,10 @@ def edit_runners(plain: MethodRunner, edits: Sequence[Edit], seed: int = 0) -> l
         InverterError: several have a range of weights.
     """
     used = seed if any(edit.name in RANDOM for edit in edits) else None
+    same = {field.name: getattr(plain, field.name) for field in fields(plain)}
     return [
         EditRunner(
-            plain.inverter,
-            replace(plain.provenance, edits=tuple(map(str, some)), seed=used),
-            crop=plain.crop,
+            **same | {"provenance": replace(plain.provenance, edits=tuple(map(str, some)), seed=used)},
             edits=some,
             seed=seed,
         )

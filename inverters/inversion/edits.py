@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from inverters.data.images import load_image, resize_shorter_side
+from inverters.data.images import center_crop, load_image, resize_shorter_side
 from inverters.encoders.layers import Layer
 from inverters.errors import InverterError
 from inverters.inversion import edit_functions as functions
@@ -32,8 +32,8 @@ def apply(
     Args:
         features: N×C×h×w by layer, as `inverter.encode` returns them.
         edits: such as `"drop=0.5"`; see `edit_names.EDITS`. Another image (`mix`, `swap`) is shrunk to the shorter side
-            of `size`. Boxes and shifts are in pixels: a box takes every position whose pixels it touches, and a shift
-            is rounded to positions.
+            of `size`, or cropped where only images of one size can be decoded. Boxes and shifts are in pixels: a box
+            takes every position whose pixels it touches, and a shift is rounded to positions.
         inverter: what computed the features. Its decoders hold the statistics that `noise` and `random` need.
         size: height and width of the images.
         seed: of the random edits. The draws are made on the CPU, so they do not depend on the device, and anew for each
@@ -54,7 +54,9 @@ def apply(
         check_size(edit, size)
         for layer in features:
             check_layer(edit, inverter.encoder.layers[layer])
-    others = {edit.other: inverter.encode(_other(edit, size), features.keys()) for edit in parsed if edit.other}
+    others = {
+        edit.other: inverter.encode(_other(edit, inverter, size), features.keys()) for edit in parsed if edit.other
+    }
     edited = {}
     for layer, some in features.items():
         some = some.to(inverter.device)
@@ -135,9 +137,12 @@ def _apply(edit: Edit, features: Tensor, context: _Context, other: Tensor) -> Te
             return functions.binarize(features)
 
 
-def _other(edit: Edit, size: tuple[int, int]) -> Tensor:
+def _other(edit: Edit, inverter: Inverter, size: tuple[int, int]) -> Tensor:
     """The other image of an edit, 1×3×H×W, at the size of the images."""
-    image = resize_shorter_side(load_image(edit.other or ""), min(size))
+    image = load_image(edit.other or "")
+    if inverter.input_size:
+        image = center_crop(image, inverter.input_size, inverter.encoder.input_crop)
+    image = resize_shorter_side(image, min(size))
     if image.shape[1:] != size:
         (height, width), (high, wide) = size, image.shape[1:]
         raise InverterError(

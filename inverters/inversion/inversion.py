@@ -118,11 +118,14 @@ def _side_by_side(inversions: Sequence[Inversion], header: Sequence[str], detail
     """A strip with a row for each layer, and a column for each of `inversions`: plain and edited, or several mixes."""
     first, last = inversions[0], inversions[-1]
     columns = {_caption(inversion.provenance): inversion for inversion in inversions}
+    seen = {name: classes for name, inversion in columns.items() if (classes := _classes(inversion))}
+    original = {ORIGINAL: _classes(first)[ORIGINAL]} if seen else {}
     rows = [
         StripRow(
             layer if len(first) > 1 else "",
             {name: inversion[layer] for name, inversion in columns.items()},
             {name: inversion.psnr[layer] for name, inversion in columns.items()},
+            {name: classes[layer] for name, classes in seen.items()} | original,
         )
         for layer in first
     ]
