@@ -2,8 +2,6 @@
 
 import math
 from functools import cache
-from textwrap import shorten
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,22 +9,12 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import center_crop, resize
 
 from inverters.devices import exact_float32
+from inverters.encoders.labels import Label
 from inverters.encoders.network import NetworkEncoder
 from inverters.encoders.vgg_weight_names import RANDOM
 
 CLASSES = 1000  # of ImageNet
 LABELS = 5
-LONGEST_NAME = 24  # letters
-
-
-class Label(NamedTuple):
-    """A class of ImageNet, and its probability."""
-
-    name: str
-    probability: float
-
-    def __str__(self) -> str:
-        return f"{shorten(self.name, LONGEST_NAME, placeholder='…')} {100 * self.probability:.0f} %"
 
 
 class Classifier:

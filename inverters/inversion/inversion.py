@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from inverters.data.images import to_pillow
-from inverters.encoders.classes import Label
+from inverters.encoders.labels import Label
 from inverters.encoders.names import find_layers
 from inverters.errors import OutputError
 from inverters.inversion.provenance import Provenance, reconstruction_name

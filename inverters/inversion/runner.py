@@ -13,7 +13,8 @@ from torch import Tensor
 
 from inverters.data.images import center_crop, resize_shorter_side, to_image
 from inverters.devices import find_device
-from inverters.encoders.classes import Classifier, Label, find_classifier
+from inverters.encoders.classes import Classifier, find_classifier
+from inverters.encoders.labels import Label
 from inverters.encoders.names import DEFAULT_ENCODER
 from inverters.encoders.registry import create_encoder
 from inverters.errors import unknown_name

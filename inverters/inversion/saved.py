@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inverters.encoders.classes import Label
+from inverters.encoders.labels import Label
 from inverters.encoders.names import list_layers
 from inverters.errors import OutputError
 from inverters.files import atomic_write, make_folder

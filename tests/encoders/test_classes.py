@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from inverters.data.images import round_to_8_bits, to_pillow
-from inverters.encoders.classes import Classifier, Label, class_names, find_classifier
+from inverters.encoders.classes import Classifier, class_names, find_classifier
+from inverters.encoders.labels import Label
 from inverters.encoders.network import NetworkEncoder, Preprocessing
 from inverters.encoders.vgg import VGGEncoder
 
