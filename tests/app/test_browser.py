@@ -265,10 +265,14 @@ def test_nothing_moves_from_depth_to_depth(open_page: Any) -> None:
     tab = open_page()
     slider = tab.get_by_role("slider", name="Depth in the network")
     boxes = set()
+    canvas = tab.locator(".viewer canvas").first
     for depth in range(LAYERS):
         slider.fill(str(depth))
+        if depth % 2:
+            canvas.hover(position={"x": 90, "y": 90})
         drawn(tab)
-        boxes.add(str([tab.locator(some).first.bounding_box() for some in (".viewer .frame", ".viewer .curve")]))
+        parts = [".viewer .frame", ".viewer .curve", ".viewer .buttons"]
+        boxes.add(str([tab.locator(part).first.evaluate("(some) => some.offsetTop") for part in parts]))
     assert len(boxes) == 1
 
 

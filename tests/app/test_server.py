@@ -1,5 +1,6 @@
 """The running page: its endpoints, what it leaves behind, what it tells of itself; and `invert app`."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -10,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Outcome, publish_tiny
+import torch
+from conftest import Outcome, photographs, publish_tiny
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from pages import SIZE, free_port
 from pages import page as serving_page
 from PIL import Image
+from typer.main import get_command
 
 from inverters.app.panes import from_data_uri
 from inverters.app.uploads import MAX_BYTES
+from inverters.cli.main import app
+from inverters.data.images import load_image
 
 CHOICE = ("vgg19 (random)", "closest", True)
 
@@ -107,6 +112,26 @@ def test_too_many_bytes_are_refused(client: Client, tmp_path: Path) -> None:
     (tmp_path / "large.png").write_bytes(bytes(MAX_BYTES + 1))
     with pytest.raises(Exception, match=r"(?i)size|413"):
         client.predict(handle_file(tmp_path / "large.png"), *CHOICE, api_name="/reconstruct")
+
+
+def test_two_users_get_their_own_pictures(url: str, tmp_path: Path) -> None:
+    files = [photographs(tmp_path / str(seed), 1, seed) / "0.png" for seed in range(2)]
+    clients = [Client(url, verbose=False, analytics_enabled=False) for _ in files]
+    pairs = zip(clients, files, strict=True)
+    jobs = [client.submit(handle_file(file), *CHOICE, api_name="/reconstruct") for client, file in pairs]
+    for job, file in zip(jobs, files, strict=True):
+        pane: Any = job.result()
+        assert torch.equal(load_image(from_data_uri(pane["original"])), load_image(file))
+
+
+def test_the_program_of_a_space_is_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "space.md").read_text()
+    (program,) = re.findall(r"```py\n(.*?)```", page, re.S)
+    called: list[list[str]] = []
+    monkeypatch.setattr("inverters.cli.main.main", called.append)
+    exec(program)
+    command = get_command(app).commands["app"]  # type: ignore[attr-defined]
+    assert command.make_context("app", called[0][1:]).params["host"] == "0.0.0.0"
 
 
 def test_nothing_is_left_and_nothing_is_sent(tmp_path: Path, photograph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
