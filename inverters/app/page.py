@@ -64,7 +64,8 @@ def build_page(studio: Studio, choice: Choice) -> gr.Blocks:
             **COMPUTES,
         )
         asked = [photo, *settings, shown]
-        viewer.optimise(events.optimise, asked, [second, beside], js=WITH_SHOWN, **OPTIMISES)
+        optimisation = viewer.optimise(events.optimise, asked, [second, beside], js=WITH_SHOWN, **OPTIMISES)
+        gr.on(changes, None, js="() => window.inverters.forget()", cancels=[optimisation])
         viewer.stop(events.stop, api_visibility="private", queue=False)
         viewer.download(events.download, asked, file, js=WITH_SHOWN, **COMPUTES)
     return page

@@ -203,7 +203,15 @@ def test_optimisation_runs_stops_and_is_closed(open_page: Any) -> None:
     assert errors[1] < errors[0]
     assert "--methods decoder+lbfgs" in tab.locator(".code pre").nth(1).text_content()
     tab.get_by_role("button", name="Close").click()
-    assert tab.locator(".viewer .stage:visible").count() == 1
+    second = tab.locator(".viewer .stage").nth(1)
+    second.wait_for(state="hidden")
+    tab.get_by_role("button", name="Ask optimisation").click()
+    second.wait_for(state="visible")
+    tab.get_by_label("sharpest").first.check()  # what was optimised is no longer shown
+    second.wait_for(state="hidden")
+    wait_for_pictures(tab)
+    tab.wait_for_timeout(1000)
+    assert second.is_hidden()
 
 
 def test_side_by_side(open_page: Any) -> None:

@@ -279,7 +279,12 @@ document.addEventListener("keydown", (event) => {
 });
 
 new ResizeObserver(redraw).observe(find(".stages"));
-window.inverters = { asked: "", show, save: (file) => save(file.name, file.uri) };
+window.inverters = {
+  asked: "",
+  show,
+  save: (file) => save(file.name, file.uri),
+  forget: () => state.panes[1] && state.panes[1].iterations && show(1, null), // an optimisation of what has changed
+};
 const opened = props.value;
 show(0, opened);
 watch("value", () => {
