@@ -44,9 +44,9 @@ def app(
         raise InverterError("the page needs gradio: pip install 'inverters[app]'")
     from inverters.app.server import serving
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with serving(encoder, checkpoints, size, host, port, device) as url:
         print(f"open {url} in a browser; Ctrl-C ends the server", flush=True)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that uploads are deleted
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
