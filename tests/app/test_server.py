@@ -15,7 +15,7 @@ import torch
 from conftest import Outcome, photographs, publish_tiny
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from pages import SIZE, free_port
+from pages import SIZE, connect, free_port
 from pages import page as serving_page
 from PIL import Image
 from typer.main import get_command
@@ -36,7 +36,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def client(url: str) -> Client:
-    return Client(url, verbose=False, analytics_enabled=False)
+    return connect(url)
 
 
 def test_an_image_is_reconstructed(client: Client, photograph: Path) -> None:
@@ -116,7 +116,7 @@ def test_too_many_bytes_are_refused(client: Client, tmp_path: Path) -> None:
 
 def test_two_users_get_their_own_pictures(url: str, tmp_path: Path) -> None:
     files = [photographs(tmp_path / str(seed), 1, seed) / "0.png" for seed in range(2)]
-    clients = [Client(url, verbose=False, analytics_enabled=False) for _ in files]
+    clients = [connect(url) for _ in files]
     pairs = zip(clients, files, strict=True)
     jobs = [client.submit(handle_file(file), *CHOICE, api_name="/reconstruct") for client, file in pairs]
     for job, file in zip(jobs, files, strict=True):
@@ -138,7 +138,7 @@ def test_nothing_is_left_and_nothing_is_sent(tmp_path: Path, photograph: Path, m
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     with serving_page(publish_tiny(tmp_path / "tiny")) as address:
-        client = Client(address, verbose=False, analytics_enabled=False, download_files=False)
+        client = connect(address)
         client.predict(handle_file(photograph), *CHOICE, api_name="/reconstruct")
         assert [*(tmp_path / "temporary").rglob("*.png")]
         assert client.config["analytics_enabled"] is False
