@@ -107,14 +107,14 @@ def test_an_optimisation_ends_with_its_best_image_when_it_is_stopped(checkpoints
 def test_an_optimisation_that_nobody_follows_ends(
     checkpoints: Path, image: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(optimisation, "PATIENCE", 0.1)
+    monkeypatch.setattr(optimisation, "PATIENCE", 2.0)
     studio, choice = Studio(find_networks(checkpoints), 64, "cpu"), Choice("vgg19 (random)")
     before = set(threading.enumerate())
     steps = studio.optimise(image, choice, "relu2_1", "session")
     notes = [next(steps)["note"] for _ in range(2)]
     assert notes[0] == "optimisation starts"
     (thread,) = set(threading.enumerate()) - before
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     steps.close()  # type: ignore[attr-defined]
 
