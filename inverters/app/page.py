@@ -9,7 +9,7 @@ from inverters.app.opening import opening, photograph
 from inverters.app.studio import Choice, Studio
 from inverters.data.images import to_pillow
 
-SCRIPTS = ("stage.js", "curve.js", "address.js", "code.js", "viewer.js")  # in this order
+SCRIPTS = ("stage.js", "curve.js", "address.js", "code.js", "pointer.js", "viewer.js")  # in this order
 FORGET = (600, 3600)  # uploaded files are looked through every 10 minutes, and deleted when an hour old
 OPTIMISES = COMPUTES | {"concurrency_id": "optimise"}  # one at a time, beside another event
 WITH_SHOWN = "(...inputs) => [...inputs.slice(0, -1), window.inverters.asked]"

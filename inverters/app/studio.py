@@ -131,7 +131,8 @@ class Studio:
                     yield {**pane, "depths": depths}
         finally:
             stop.set()
-            self._stops.pop(session, None)
+            if self._stops.get(session) is stop:  # and not that of a later one
+                del self._stops[session]
 
     def edit(
         self, image: Tensor, choice: Choice, layer: str, changes: Changes, other: Tensor | None, mix: float

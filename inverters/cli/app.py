@@ -1,8 +1,8 @@
 """`invert app`."""
 
 import importlib.util
+import os
 import signal
-import sys
 import threading
 from typing import Annotated
 
@@ -46,8 +46,9 @@ def app(
 
     with serving(encoder, checkpoints, size, host, port, device) as url:
         print(f"open {url} in a browser; Ctrl-C ends the server", flush=True)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that uploads are deleted
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that uploads are deleted
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
-            print()
+            print(flush=True)
+    os._exit(0)  # Python would abort if a thread still computed
