@@ -43,7 +43,7 @@ def build_page(studio: Studio, choice: Choice) -> gr.Blocks:
                     viewer = gr.HTML(
                         start, html_template=read("viewer.html"), js_on_load=read(*SCRIPTS), apply_default_css=False
                     )
-            second = channel("watch('value', () => window.inverters.show(1, props.value))")
+            second = channel("watch('value', () => window.inverters.showSecond(props.value))")
             file = channel("watch('value', () => window.inverters.save(props.value))")
             shown = gr.Textbox(visible=False)  # filled in by the browser: the layer that is shown, or a file's name
         events = Events(studio, choice, bool(start["depths"][0]["picture"]))
@@ -65,7 +65,7 @@ def build_page(studio: Studio, choice: Choice) -> gr.Blocks:
         )
         asked = [photo, *settings, shown]
         optimisation = viewer.optimise(events.optimise, asked, [second, beside], js=WITH_SHOWN, **OPTIMISES)
-        gr.on(changes, None, js="() => window.inverters.forget()", cancels=[optimisation])
+        gr.on(changes, None, js="() => window.inverters.forgetOptimisation()", cancels=[optimisation])
         viewer.stop(events.stop, api_visibility="private", queue=False)
         viewer.download(events.download, asked, file, js=WITH_SHOWN, **COMPUTES)
     return page

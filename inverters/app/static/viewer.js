@@ -189,9 +189,12 @@ element.addEventListener("click", (event) => {
     redraw();
   }
   if (zoom) zoomBy(Number(zoom));
-  if (ask === "optimise") request("optimise", shownDepth(pane).layer);
+  if (ask === "optimise") {
+    optimising = true;
+    request("optimise", shownDepth(pane).layer);
+  }
   if (ask === "stop") trigger("stop");
-  if (ask === "close") show(1, null);
+  if (ask === "close") window.inverters.forgetOptimisation();
   if (file === "picture") savePicture(pane, shownDepth(pane));
   else if (file) request("download", file);
   if (copy) navigator.clipboard.writeText(element.querySelectorAll(".code pre")[copy].textContent);
@@ -214,11 +217,17 @@ document.addEventListener("keydown", (event) => {
 });
 
 new ResizeObserver(redraw).observe(find(".stages"));
+let optimising = false; // whether an optimisation is wanted; steps of one that is not may still arrive
 window.inverters = {
   asked: "",
-  show,
+  showSecond(pane) {
+    if (!pane || !pane.iterations || optimising) show(1, pane);
+  },
+  forgetOptimisation() {
+    optimising = false;
+    if (state.panes[1] && state.panes[1].iterations) show(1, null);
+  },
   save: (file) => save(file.name, file.uri),
-  forget: () => state.panes[1] && state.panes[1].iterations && show(1, null), // an optimisation of what has changed
 };
 const opened = props.value;
 show(0, opened);
