@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from inverters.encoders.registry import create_encoder
     from inverters.errors import InverterError
     from inverters.inversion.inversion import Inversion
+    from inverters.inversion.invert import invert
     from inverters.inversion.inverter import Inverter
     from inverters.inversion.loading import load_inverter
-    from inverters.inversion.runner import invert
 
 _MODULES = {
     "ConvDecoder": "inverters.decoders.convolutional",
@@ -24,7 +24,7 @@ _MODULES = {
     "NetworkEncoder": "inverters.encoders.network",
     "Preprocessing": "inverters.encoders.network",
     "create_encoder": "inverters.encoders.registry",
-    "invert": "inverters.inversion.runner",
+    "invert": "inverters.inversion.invert",
     "load_image": "inverters.data.images",
     "load_inverter": "inverters.inversion.loading",
 }

@@ -22,7 +22,7 @@ from inverters.decoders.published import (
 from inverters.encoders.names import DEFAULT_ENCODER, list_layers
 from inverters.errors import CheckpointError, OutputError
 from inverters.files import atomic_write
-from inverters.inversion.runner import invert
+from inverters.inversion.invert import invert
 
 PAGE = "README.md"
 SHORTER_SIDE = 512  # pixels of the photograph that is shown
