@@ -1,6 +1,7 @@
 """Networks by name: models of timm and torchvision, EfficientNet-Lite0, functions of the user's own; their weights."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -295,13 +296,15 @@ def nothing():
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A module of the user's in the current folder."""
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A module of the user's in the current folder, forgotten afterwards."""
     (tmp_path / "my_network.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     find_source.cache_clear()
-    return tmp_path
+    yield
+    sys.modules.pop("my_network", None)
+    find_source.cache_clear()
 
 
 @pytest.mark.usefixtures("own")
