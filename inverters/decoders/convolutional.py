@@ -23,7 +23,7 @@ DEFAULT_STAGES: dict[int, Stages] = {  # by the layer's stride; most of the comp
 }
 
 
-DENSE_WIDTH = 64  # channels of the grid that a vector is laid out on; the dense layer has 49 times as many outputs
+DENSE_WIDTH = 32  # channels of the grid that a vector is laid out on; the dense layer has 49 times as many outputs
 LEAK = 0.2  # of the dense layer's leaky ReLU
 
 
