@@ -23,6 +23,7 @@ SMALLEST_SSIM = 11  # one window
 SMALLEST_MULTISCALE_SSIM = 176  # one window after halving four times
 SMALLEST_LPIPS = 31  # one pixel after AlexNet's second pooling
 
+LARGEST_PSNR = 100.0  # dB; as much counts an exact reconstruction in means, as in x264
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 LARGEST_LOSS = 0.5  # of the image's power at a resolved frequency: 3 dB
 

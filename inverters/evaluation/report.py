@@ -8,6 +8,7 @@ from inverters.evaluation.interpretation import interpret, interpret_edits
 from inverters.evaluation.records import Record
 from inverters.evaluation.results import MIN_IMAGES, Interval, Results
 from inverters.evaluation.scores import METRICS, Metric
+from inverters.metrics import LARGEST_PSNR
 
 FIGURES = {
     "quality.png": "PSNR and SSIM by layer",
@@ -139,7 +140,7 @@ def _notes(results: Results) -> list[str]:
     exact = [record for record in results.records if record.scores["psnr"] is None]
     names = ", ".join(f"{record.name} from {record.layer} by {_made(record)}" for record in exact)
     return [
-        *([f"Exact to the last bit, therefore without a PSNR and not in its means: {names}."] if exact else []),
+        *([f"Exact to the last bit, which counts as {LARGEST_PSNR:.0f} dB in means: {names}."] if exact else []),
         *(
             f"{record.name}, {record.layer}, {_made(record)}: {note}."
             for record in results.records

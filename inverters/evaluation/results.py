@@ -13,6 +13,7 @@ from scipy.stats import bootstrap
 from inverters.evaluation.records import Record
 from inverters.evaluation.scores import METRICS, Metric
 from inverters.inversion.method_names import DECODER_METHODS
+from inverters.metrics import LARGEST_PSNR
 
 BOOTSTRAP_SAMPLES = 1000
 MIN_IMAGES = 5  # for an interval: of fewer values the bootstrap's is far too narrow
@@ -118,6 +119,7 @@ class Results:
 
     def _means(self, records: Sequence[Record]) -> dict[str, Interval]:
         scores = {metric: [record.scores[metric] for record in records] for metric in self.metrics}
+        scores["psnr"] = [LARGEST_PSNR if score is None else score for score in scores["psnr"]]
         values = {metric: [score for score in found if score is not None] for metric, found in scores.items()}
         return {metric: mean_interval(some, self.settings["seed"]) for metric, some in values.items() if some}
 

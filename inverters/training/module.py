@@ -16,7 +16,7 @@ from inverters.decoders.through import find_through, watch_predictions
 from inverters.encoders.base import Encoder
 from inverters.errors import TrainingError
 from inverters.inversion.inverter import Inverter
-from inverters.metrics import peak_signal_noise_ratio
+from inverters.metrics import LARGEST_PSNR, peak_signal_noise_ratio
 from inverters.training.config import TrainConfig
 from inverters.training.discriminator import Discriminator, adversarial_losses
 from inverters.training.initial import feature_statistics, seeded
@@ -199,7 +199,7 @@ class InversionModule(pl.LightningModule):
         inverter = Inverter(self.encoder, self.candidates, self.device)
         reconstructions = inverter.reconstruct(images)
         for layer, preds in reconstructions.items():
-            self.psnr[layer].update(peak_signal_noise_ratio(preds, images))
+            self.psnr[layer].update(peak_signal_noise_ratio(preds, images).clamp(max=LARGEST_PSNR))
         if self.validation_loss:
             features = inverter.encode(images, self.config.encoder_layers)
         for layer, metric in self.validation_loss.items():

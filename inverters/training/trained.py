@@ -12,7 +12,7 @@ from inverters.decoders.base import Decoder
 from inverters.decoders.published import Storage, as_published
 from inverters.encoders.base import Encoder
 from inverters.inversion.inverter import Inverter
-from inverters.metrics import peak_signal_noise_ratio
+from inverters.metrics import LARGEST_PSNR, peak_signal_noise_ratio
 
 LARGEST_COST = 0.02  # dB that 8-bit weights may cost
 
@@ -64,5 +64,5 @@ def mean_psnr(inverter: Inverter, batches: Iterable[Tensor]) -> dict[str, float]
         if len(images):  # else it is unreadable
             target = images.to(inverter.device)
             for layer, preds in inverter.reconstruct(target).items():
-                means[layer].update(peak_signal_noise_ratio(preds, target))
+                means[layer].update(peak_signal_noise_ratio(preds, target).clamp(max=LARGEST_PSNR))
     return {layer: mean.compute().item() for layer, mean in means.items()}

@@ -58,10 +58,11 @@ def test_many_layers_are_a_range() -> None:
 
 
 @pytest.mark.parametrize("psnr", [None, 40.0])
-def test_exact_reconstructions_take_no_part(psnr: float | None) -> None:
+def test_exact_reconstructions_count_as_100_db(psnr: float | None) -> None:
     results = made_results({"relu1_1": {"decoder": None, "lbfgs": psnr}})
+    assert results.means("relu1_1", "psnr") == {"decoder": 100, "lbfgs": psnr or 100}
     assert all("relu1_1" in sentence for sentence in interpret(results))
-    assert "Exact to the last bit, therefore without a PSNR and not in its means: 0.png from" in as_markdown(results)
+    assert "Exact to the last bit, which counts as 100 dB in means: 0.png from" in as_markdown(results)
 
 
 def test_the_report_opens_with_the_interpretation() -> None:

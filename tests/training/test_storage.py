@@ -1,8 +1,10 @@
 """Decoders are stored in 8 bits, unless that costs 0.02 dB."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -74,3 +76,11 @@ def test_what_is_published_is_what_was_measured(
             assert made.psnr == before if precise else 0 < abs(made.psnr - before) < 0.02
         loaded, kept = load_decoder(folder, encoder).state_dict(), made.decoder.state_dict()
         assert all(torch.equal(loaded[key], kept[key]) for key in kept)
+
+
+def test_an_exact_reconstruction_counts_as_100_db_in_the_mean() -> None:
+    images = torch.full((2, 3, 8, 8), 0.4)
+    preds = images + torch.tensor([0.0, 0.2])[:, None, None, None]
+    inverter = SimpleNamespace(device="cpu", layers=["relu1_1"], reconstruct=lambda _: {"relu1_1": preds})
+    expected = (100 - 20 * math.log10(0.2)) / 2
+    assert mean_psnr(inverter, [images])["relu1_1"] == pytest.approx(expected, abs=1e-3)  # type: ignore[arg-type]
