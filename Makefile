@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PHOTOGRAPH = $$($(BIN)/python -c "import skimage; print(skimage.__path__[0] + '/data/astronaut.png')")
 
-.PHONY: bench cards demo opening test test-browser test-slurm
+.PHONY: bench cards demo opening release test test-browser test-slurm
 
 demo: .venv/installed
 	$(BIN)/invert predict "$(PHOTOGRAPH)"
@@ -35,6 +35,13 @@ test-browser: .venv/installed-dev
 test-slurm: .venv/installed-dev
 	apt-get install --yes --no-install-recommends munge slurmctld slurmd slurm-client
 	$(BIN)/pytest -m slurm
+
+# What is uploaded: an sdist and a wheel in dist/, and the test that the wheel alone works.
+release: .venv/installed-dev
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/pytest -m "slow and network" tests/cli/test_wheel.py
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -12,7 +12,12 @@ from inverters.cli.tables import training_table
 
 def train(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG.yaml", help="The configuration of the run; see configs/ for examples.")
+        Path,
+        typer.Argument(
+            metavar="CONFIG",
+            help="The configuration of the run: a YAML file, or the name of one that comes with inverters, "
+            "such as quickstart or vgg19.",
+        ),
     ],
     overrides: Annotated[
         list[str] | None,
@@ -39,8 +44,9 @@ def train(
     The decoder of each layer that is best in validation is published under <output-dir>/checkpoints/.
     """
     from inverters.training.config_file import load_config
+    from inverters.training.config_names import find_config
 
-    run = load_config(config, overrides or [])
+    run = load_config(find_config(config), overrides or [])
     from inverters.training.train import train
 
     trained = train(run, output_dir or Path("runs") / config.stem, resume, quiet)
