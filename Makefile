@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PHOTOGRAPH = $$($(BIN)/python -c "import skimage; print(skimage.__path__[0] + '/data/astronaut.png')")
 
-.PHONY: bench cards demo opening release test test-browser test-slurm
+.PHONY: bench cards demo docs opening release test test-browser test-slurm
 
 demo: .venv/installed
 	$(BIN)/invert predict "$(PHOTOGRAPH)"
@@ -35,6 +35,10 @@ test-browser: .venv/installed-dev
 test-slurm: .venv/installed-dev
 	apt-get install --yes --no-install-recommends munge slurmctld slurmd slurm-client
 	$(BIN)/pytest -m slurm
+
+# The documentation site, in build/site/.
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # What is uploaded: an sdist and a wheel in dist/, and the test that the wheel alone works.
 release: .venv/installed-dev

@@ -17,6 +17,7 @@ from PIL import Image
 from skimage.data import data_dir
 from typer.main import get_command
 
+import inverters
 from inverters.cli.layer_arguments import join_layers
 from inverters.cli.main import app
 from inverters.decoders.published import MODEL_FILE, available_decoders
@@ -29,6 +30,11 @@ PAGES = {
 }
 README = PAGES["README.md"]
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+SITE_REFERENCE = {
+    "cli": [f"invert {name}" for name in COMMANDS],
+    "configuration": [f"{name}.{key}" for name, key in (("data", "train"), ("trainer", "steps"), ("loss", "through"))],
+    "python": [f'id="inverters.{name}"' for name in inverters.__all__],
+}
 QUICK = {  # appended to the README's commands
     "predict": "--size 64",
     "edit": "--size 64",
@@ -255,3 +261,16 @@ def test_what_is_shipped_is_worth_its_download() -> None:
     sizes = {path: path.stat().st_size for path in (ROOT / "checkpoints").rglob("*.*")}
     assert sum(sizes.values()) < 80e6
     assert max(size for path, size in sizes.items() if path.name == MODEL_FILE) < 16e6
+
+
+@pytest.mark.slow
+def test_the_site_builds(tmp_path: Path) -> None:
+    """Without a warning; its reference names every command, every key and every public name."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    reference = {page: (tmp_path / "reference" / page / "index.html").read_text() for page in SITE_REFERENCE}
+    for page, names in SITE_REFERENCE.items():
+        assert [name for name in names if name not in reference[page]] == []
+    for file in tmp_path.rglob("*.html"):  # nothing is loaded from other hosts
+        assert not re.search(r'(?:src|<link[^>]*href)="https?://', file.read_text()), file
