@@ -5,7 +5,7 @@ import os
 import re
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -44,7 +44,7 @@ class DecoderCard(BaseModel):
         metrics: means over the validation images.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[2] = 2
     encoder: str

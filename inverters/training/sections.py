@@ -1,7 +1,7 @@
 """The sections of a training run's configuration."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -41,7 +41,7 @@ Sources = Annotated[list[str], Field(min_length=1), BeforeValidator(_as_list)]
 class Section(BaseModel):
     """A section of the configuration. Unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
 
 
 def checked(function: Callable[..., Any], *arguments: Any) -> Any:
