@@ -18,10 +18,12 @@ from inverters.decoders.base import Decoder
 from inverters.decoders.convolutional import ConvDecoder
 from inverters.decoders.corrected import CorrectedDecoder
 from inverters.decoders.published import DecoderCard, publish_decoder
+from inverters.encoders.base import Encoder
 from inverters.encoders.vgg import VGGEncoder
 from inverters.training.config import TrainConfig
 
 TINY_LAYERS = ("relu1_1", "relu2_1")
+VECTOR_SIZE = 224  # pixels, of what decoders of vectors make
 
 
 def publish_tiny(
@@ -30,17 +32,20 @@ def publish_tiny(
     weights: str = "random",
     objective: Literal["pixel", "perceptual", "linear"] = "pixel",
     corrections: int = 0,
+    encoder: Encoder | None = None,
 ) -> Path:
-    """Untrained decoders of few channels for an encoder with random weights, published under `root`."""
-    encoder = VGGEncoder(layers, weights=weights)
+    """Untrained decoders of few channels, published under `root`; by default of VGG-19 with random weights."""
+    encoder = encoder or VGGEncoder(layers, weights=weights)
     for layer in layers:
         torch.manual_seed(0)
-        decoder: Decoder = ConvDecoder(encoder.layers[layer], stages=[(4, 1)])
+        place = encoder.layers[layer]
+        size = None if place.stride else VECTOR_SIZE
+        decoder: Decoder = ConvDecoder(place, stages=[(4, 1)], size=size, dense_width=2)
         if corrections:
             decoder = CorrectedDecoder(decoder, corrections, width=4, depth=1)
         card = DecoderCard(
-            encoder="vgg19",
-            weights=weights,
+            encoder=encoder.name,
+            weights=encoder.weights,
             fingerprint=encoder.fingerprint(layer),
             layer=layer,
             objective=objective,

@@ -28,6 +28,12 @@ def build_edit_tab(events: Events, photo: gr.Image, settings: list[Any]) -> None
                     gr.Slider(0, 8, 0, step=1, label="Encoded and decoded again", info="times"),
                 ]
                 switches = [gr.Checkbox(label="Only zero or not (binarize)"), gr.Checkbox(label="Random features")]
+                texts = [
+                    gr.Textbox(label="Only these channels", placeholder="3,17", info="numbers from 0; then Enter"),
+                    gr.Textbox(
+                        label="Only this box", placeholder="0,0,128,128", info="left, top, right, bottom; then Enter"
+                    ),
+                ]
                 other = upload(None, "Mix with another photograph")
                 weight = gr.Slider(0, 1, 0.5, step=0.05, label="Its weight")
             with gr.Column(scale=4, min_width=320):
@@ -39,9 +45,9 @@ def build_edit_tab(events: Events, photo: gr.Image, settings: list[Any]) -> None
     )
     controls: list[Any] = [layer, *sliders, *switches, other, weight]
     gr.on(
-        [tab.select, *(control.input for control in controls)],
+        [tab.select, *(control.input for control in controls), *(text.submit for text in texts)],
         events.edit,
-        [photo, *settings, *controls],
+        [photo, *settings, layer, *sliders, *switches, *texts, other, weight],
         result,
         trigger_mode="always_last",
         **COMPUTES | {"show_progress": "minimal"},

@@ -9,7 +9,7 @@ from torch import Tensor
 from inverters.app.panes import data_uri, finite
 from inverters.data.images import round_to_8_bits, to_image, to_pillow
 from inverters.inversion import edit_functions, edits
-from inverters.inversion.edit_names import Edit
+from inverters.inversion.edit_names import Edit, parse_edit
 from inverters.inversion.inverter import Inverter
 from inverters.metrics import peak_signal_noise_ratio
 
@@ -36,7 +36,7 @@ class Edited(TypedDict):
 
 
 class Changes(TypedDict):
-    """What the controls say. Zero and False change nothing.
+    """What the controls say. Zero, False and an empty text change nothing.
 
     Keys:
         drop: probability that a value is set to 0.
@@ -44,7 +44,7 @@ class Changes(TypedDict):
         top: how many values are kept at each position; 0 keeps all.
         right: pixels by which the features are moved.
         again: how many more times the picture is encoded and decoded.
-        binarize, random: see `edit_names.EDITS`.
+        binarize, random, channels, keep: see `edit_names.EDITS`.
     """
 
     drop: float
@@ -54,13 +54,22 @@ class Changes(TypedDict):
     again: int
     binarize: bool
     random: bool
+    channels: str
+    keep: str
 
 
 def edits_of(changes: Changes) -> list[Edit]:
-    """The edits that the controls ask for, in the order in which they are applied."""
+    """The edits that the controls ask for, in the order in which they are applied.
+
+    Raises:
+        InverterError: channels or a box are not written as such.
+    """
     found = []
     if changes["random"]:
         found.append(Edit("random"))
+    for which, numbers in (("channels", changes["channels"]), ("keep", changes["keep"])):
+        if numbers.strip():
+            found.append(parse_edit(f"{which}={''.join(numbers.split())}"))
     if changes["right"]:
         found.append(Edit("shift", (changes["right"], 0)))
     for name in ("drop", "top", "noise"):

@@ -101,6 +101,8 @@ class Events:
         again: int,
         binarize: bool,
         random: bool,
+        channels: str,
+        keep: str,
         other: Upload,
         mix: float,
     ) -> Edited:
@@ -116,6 +118,8 @@ class Events:
             "again": again,
             "binarize": binarize,
             "random": random,
+            "channels": channels,
+            "keep": keep,
         }
         with one_line_errors():
             second = self._load(other) if other else None

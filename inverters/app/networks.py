@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
+from inverters.data.images import center_crop
 from inverters.decoders.corrected import CorrectedDecoder
 from inverters.decoders.published import (
     CARD_FILE,
@@ -11,7 +14,15 @@ from inverters.decoders.published import (
     read_card,
     shipped_checkpoints,
 )
-from inverters.encoders.names import DEFAULT_ENCODER, check_weights, default_weights, find_layers, require_encoder
+from inverters.encoders.names import (
+    DEFAULT_ENCODER,
+    check_weights,
+    default_weights,
+    find_layers,
+    input_crop,
+    input_size,
+    require_encoder,
+)
 from inverters.errors import CheckpointError, UnknownNameError, WeightsError
 from inverters.inversion.inverter import Inverter
 from inverters.inversion.loading import load_inverter
@@ -28,6 +39,8 @@ class Network:
         encoder, weights: its name, and the label of its weights.
         decoders: by objective the layers that have a decoder, in order of execution.
         corrected: whether any of the decoders has corrections.
+        crop: where images of one size can be decoded only, that side in pixels, and the part of the shorter side of an
+            image that it covers.
     """
 
     root: Path
@@ -35,6 +48,7 @@ class Network:
     weights: str
     decoders: dict[str, tuple[str, ...]]
     corrected: bool
+    crop: tuple[int, float] | None
 
     @property
     def label(self) -> str:
@@ -59,6 +73,10 @@ class Network:
         )
         chosen = self.decoders.get(objective, ())
         return {layer.name: objective if layer.name in chosen else "pixel" for layer in names}
+
+    def fit(self, image: Tensor) -> Tensor:
+        """The part of an image, 3×H×W, that is reconstructed."""
+        return center_crop(image[None], *self.crop)[0] if self.crop else image
 
     def load(self, objective: str, corrections: int | None, device: str) -> Inverter:
         """Load the decoders of `objectives(objective)`; `corrections` and `device` are those of `load_inverter`.
@@ -124,7 +142,7 @@ def _published(root: Path) -> list[tuple[str, str]]:
 def _network(root: Path, encoder: str, weights: str) -> Network:
     cards = {kind: available_decoders(root, encoder, weights, kind) for kind in OBJECTIVES.values()}
     decoders = {kind: tuple(some) for kind, some in cards.items() if some}
-    corrected = any(
-        card.architecture == CorrectedDecoder.architecture for some in cards.values() for card in some.values()
-    )
-    return Network(root, encoder, weights, decoders, corrected)
+    every = [card for some in cards.values() for card in some.values()]
+    corrected = any(card.architecture == CorrectedDecoder.architecture for card in every)
+    side = input_size(encoder) or next(filter(None, (card.decoder.get("size") for card in every)), None)
+    return Network(root, encoder, weights, decoders, corrected, (side, input_crop(encoder)) if side else None)

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import TypedDict
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from inverters.app.networks import Network
 from inverters.data.images import round_to_8_bits, to_pillow
+from inverters.encoders.classes import find_classifier
 from inverters.encoders.names import find_layers
 from inverters.inversion.inverter import Inverter
 from inverters.metrics import feature_error, peak_signal_noise_ratio, structural_similarity
@@ -27,6 +29,8 @@ class Depth(TypedDict):
         objective: of the decoder.
         picture: a data URI, or None while it is being computed.
         psnr, ssim, feature_error: see `metrics`; None if unknown, or infinite.
+        label: what the network's classifier sees in the picture; None without one.
+        agrees: whether that is what it sees in the original.
     """
 
     layer: str
@@ -38,6 +42,8 @@ class Depth(TypedDict):
     psnr: float | None
     ssim: float | None
     feature_error: float | None
+    label: str | None
+    agrees: bool | None
 
 
 class Pane(TypedDict):
@@ -49,6 +55,7 @@ class Pane(TypedDict):
         corrections: whether decoders apply theirs.
         options: what differs from the defaults of `invert predict`, and of `inverters.invert`, by name.
         original: the image as a data URI.
+        label: what the network's classifier sees in it; None without one, or if unknown.
         depths: shallowest first.
         note: what is going on, for people; empty at the end.
         iterations: of the optimisation that made the pictures; None for decoders.
@@ -61,6 +68,7 @@ class Pane(TypedDict):
     width: int
     height: int
     original: str
+    label: str | None
     depths: list[Depth]
     note: str
     iterations: int | None
@@ -78,7 +86,7 @@ def empty_pane(
     """
     layers = find_layers(objectives, network.encoder)
     options = network.options()
-    if size != DEFAULT_SIZE:
+    if size != DEFAULT_SIZE and not network.crop:
         options["size"] = size
     if network.corrected and not corrections:
         options["corrections"] = 0
@@ -90,6 +98,7 @@ def empty_pane(
         "width": image.shape[2],
         "height": image.shape[1],
         "original": data_uri(to_pillow(image)),
+        "label": None,
         "depths": [
             {
                 "layer": layer.name,
@@ -101,6 +110,8 @@ def empty_pane(
                 "psnr": None,
                 "ssim": None,
                 "feature_error": None,
+                "label": None,
+                "agrees": None,
             }
             for layer in layers
         ],
@@ -112,6 +123,8 @@ def empty_pane(
 def fill(pane: Pane, image: Tensor, inverter: Inverter) -> Iterator[Pane]:
     """Reconstruct `image`, 3×H×W, from every layer of `pane`, and yield the pane after each of them."""
     size, count = (image.shape[1], image.shape[2]), len(pane["depths"])
+    if classifier := find_classifier(inverter.encoder):
+        pane = {**pane, "label": str(classifier.labels(image[None])[0][0])}
     features = inverter.encode(image[None], [depth["layer"] for depth in pane["depths"]])
     for number, depth in enumerate(pane["depths"]):
         some = features.pop(depth["layer"])
@@ -128,12 +141,18 @@ def filled(depth: Depth, picture: Tensor, image: Tensor, features: Tensor, inver
     eight_bits = round_to_8_bits(picture.cpu())
     again = inverter.encode(eight_bits, [depth["layer"]])[depth["layer"]]
     target = image[None].cpu()
+    label, agrees = None, None
+    if classifier := find_classifier(inverter.encoder):
+        (original, *_), (seen, *_) = classifier.labels(torch.cat([target, eight_bits]))
+        label, agrees = str(seen), seen.name == original.name
     return {
         **depth,
         "picture": data_uri(to_pillow(picture[0])),
         "psnr": finite(peak_signal_noise_ratio(eight_bits, target).item()),
         "ssim": structural_similarity(eight_bits, target).item(),
         "feature_error": finite(feature_error(again, features).item()),
+        "label": label,
+        "agrees": agrees,
     }
 
 

@@ -72,10 +72,10 @@ class Studio:
         return self.networks[choice.network]
 
     def empty(self, image: Tensor, choice: Choice) -> Pane:
-        """A pane that shows `image`, 3×H×W, without reconstructions; it loads no network."""
+        """A pane that shows `image`, 3×H×W, or its middle, without reconstructions; it loads no network."""
         network = self.network(choice)
         objectives = network.objectives(OBJECTIVES[choice.objective])
-        return empty_pane(image, network, objectives, choice.objective, choice.corrections, self.size)
+        return empty_pane(network.fit(image), network, objectives, choice.objective, choice.corrections, self.size)
 
     def reconstruct(self, image: Tensor, choice: Choice) -> Iterator[Pane]:
         """Yield the pane of `image`, 3×H×W, first empty and then after each depth; at once if the result is known.
@@ -91,7 +91,7 @@ class Studio:
             return
         pane = self.empty(image, choice)
         yield {**pane, "note": f"0 of {len(pane['depths'])} depths"}
-        for more in fill(pane, image, self.inverter(choice)):
+        for more in fill(pane, self.network(choice).fit(image), self.inverter(choice)):
             yield (pane := more)
         with self._lock:
             self._results[key] = pane
@@ -117,7 +117,7 @@ class Studio:
         if layer not in layers:
             raise unknown_name("layer", layer, layers)
         yield {**pane, "note": "optimisation starts"}
-        inverter, number = self.inverter(choice), layers.index(layer)
+        image, inverter, number = self.network(choice).fit(image), self.inverter(choice), layers.index(layer)
         stop = self._stops[session] = Event()
         try:
             for step in optimise(image, inverter, layer, ITERATIONS, stop):
@@ -146,7 +146,7 @@ class Studio:
         depths = {depth["layer"]: depth for depth in pane["depths"]}
         if layer not in depths:
             raise unknown_name("layer", layer, depths)
-        result = edit(image, self.inverter(choice), layer, edits_of(changes), other, mix)
+        result = edit(self.network(choice).fit(image), self.inverter(choice), layer, edits_of(changes), other, mix)
         if depths[layer]["objective"] != "pixel":
             result["options"]["objective"] = depths[layer]["objective"]
         return {**result, "options": pane["options"] | result["options"]}

@@ -192,7 +192,7 @@ class WholeImages(Dataset[Tensor]):
             self.unreadable[index] = True
             return torch.empty(0, 3, 1, 1)
         if self.crop:
-            return center_crop(image, *self.crop)[None]
+            return center_crop(image[None], *self.crop)
         return (resize_shorter_side(image, self.resize) if self.resize else image)[None]
 
 

@@ -1,12 +1,11 @@
 """`Classifier`: what a network with ImageNet's classes sees in images."""
 
-import math
 from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from inverters.data.images import center_crop
 from inverters.devices import exact_float32
 from inverters.encoders.labels import Label
 from inverters.encoders.network import NetworkEncoder
@@ -32,9 +31,12 @@ class Classifier:
         """The probabilities of all classes, N×1000, for images N×3×H×W in [0, 1] of any size.
 
         Unless they have the network's own size already, images are resized and centre-cropped as its preprocessing
-        does, by torchvision's arithmetic, but without its import, which takes as long as that of torch.
+        does.
         """
-        images = self._cropped(images.to(self.encoder.device, torch.float32))
+        images = images.to(self.encoder.device, torch.float32)
+        size, crop = self.encoder.preprocessing.size, self.encoder.preprocessing.crop
+        if images.shape[2:] != (size, size):
+            images = center_crop(images, size, crop)
         with exact_float32():
             logits: Tensor = self.encoder(images, [self.layer])[self.layer].flatten(1)
         return logits.softmax(dim=1)
@@ -51,16 +53,6 @@ class Classifier:
     def agreement(self, preds: Tensor, target: Tensor) -> Tensor:
         """Whether the likeliest class of each of `preds` is that of its `target`; 1.0 or 0.0 for each of N images."""
         return (self.probabilities(preds).argmax(1) == self.probabilities(target).argmax(1)).float()
-
-    def _cropped(self, images: Tensor) -> Tensor:
-        size, crop = self.encoder.preprocessing.size, self.encoder.preprocessing.crop
-        height, width = images.shape[2:]
-        if height == width == size:
-            return images
-        shape = [int(math.floor(size / crop) * side / min(height, width)) for side in (height, width)]
-        resized = F.interpolate(images, shape, mode="bicubic", antialias=True).clamp(0, 1)
-        top, left = (round((side - size) / 2) for side in shape)
-        return resized[..., top : top + size, left : left + size]
 
 
 def find_classifier(encoder: object) -> Classifier | None:

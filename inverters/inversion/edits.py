@@ -141,7 +141,7 @@ def _other(edit: Edit, inverter: Inverter, size: tuple[int, int]) -> Tensor:
     """The other image of an edit, 1×3×H×W, at the size of the images."""
     image = load_image(edit.other or "")
     if inverter.input_size:
-        image = center_crop(image, inverter.input_size, inverter.encoder.input_crop)
+        (image,) = center_crop(image[None], inverter.input_size, inverter.encoder.input_crop)
     image = resize_shorter_side(image, min(size))
     if image.shape[1:] != size:
         (height, width), (high, wide) = size, image.shape[1:]

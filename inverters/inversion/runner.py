@@ -76,7 +76,7 @@ class MethodRunner:
             InverterError: the image is too large for optimisation, or `tile` does not fit the encoder.
         """
         if self.crop:
-            image = center_crop(image, self.crop, self.inverter.encoder.input_crop)
+            (image,) = center_crop(image[None], self.crop, self.inverter.encoder.input_crop)
         started = time.perf_counter()
         if self.optimize:
             images, interrupted, notes = self._optimize(image, self.optimize, progress)

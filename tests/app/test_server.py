@@ -75,19 +75,21 @@ def test_an_optimisation_is_streamed(client: Client, photograph: Path) -> None:
 
 
 def test_features_are_edited(client: Client, photograph: Path) -> None:
-    photo, nothing = handle_file(photograph), [0, 0, 0, 0, 0, False, False]
+    photo, nothing = handle_file(photograph), [0, 0, 0, 0, 0, False, False, "", ""]
     plain: Any = client.predict(photo, *CHOICE, "relu2_1", *nothing, None, 0.5, api_name="/edit")
     assert plain["edits"] == "--layer relu2_1"
     assert plain["pictures"][1]["uri"] == plain["pictures"][2]["uri"]
-    changes = [0.5, 0.1, 3, 8, 1, True, False]
+    changes = [0.5, 0.1, 3, 8, 1, True, False, "1, 2", "0,0,32,32"]
     edited: Any = client.predict(photo, *CHOICE, "relu2_1", *changes, photo, 0.25, api_name="/edit")
     assert edited["edits"] == (
-        "--layer relu2_1 --edit mix=other.jpg:0.25 --edit shift=8,0 --edit drop=0.5 --edit top=3 --edit noise=0.1 "
-        "--edit binarize --edit again=1"
+        "--layer relu2_1 --edit mix=other.jpg:0.25 --edit channels=1,2 --edit keep=0,0,32,32 --edit shift=8,0 "
+        "--edit drop=0.5 --edit top=3 --edit noise=0.1 --edit binarize --edit again=1"
     )
     assert edited["options"] == {"weights": "random", "checkpoints": "DIR", "size": SIZE}
     with pytest.raises(AppError, match="shift=128,0 moves everything out of the image"):
-        client.predict(photo, *CHOICE, "relu2_1", 0, 0, 0, 128, 0, False, False, None, 0, api_name="/edit")
+        client.predict(photo, *CHOICE, "relu2_1", 0, 0, 0, 128, 0, False, False, "", "", None, 0, api_name="/edit")
+    with pytest.raises(AppError, match="channels is written channels=N,N,…, with numbers of channels"):
+        client.predict(photo, *CHOICE, "relu2_1", 0, 0, 0, 0, 0, False, False, "a", "", None, 0, api_name="/edit")
 
 
 def test_errors_are_one_line_without_a_path(client: Client, photograph: Path, tmp_path: Path) -> None:

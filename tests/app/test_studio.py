@@ -6,18 +6,34 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import publish_tiny
+from conftest import VECTOR_SIZE, publish_tiny
 from PIL import Image
+from skimage.data import data_dir
 
 import inverters
 from inverters.app import optimisation
+from inverters.app.edited import Changes
 from inverters.app.networks import find_networks
 from inverters.app.opening import SIZE, describe, opening, photograph
 from inverters.app.panes import from_data_uri
 from inverters.app.studio import Choice, Studio
-from inverters.data.images import load_image, round_to_8_bits
+from inverters.data.images import center_crop, load_image, round_to_8_bits, to_image
+from inverters.encoders.classes import find_classifier
+from inverters.encoders.registry import create_encoder
 from inverters.errors import CheckpointError, UnknownNameError
 from inverters.metrics import feature_error, peak_signal_noise_ratio, structural_similarity
+
+NO_CHANGES: Changes = {
+    "drop": 0,
+    "noise": 0,
+    "top": 0,
+    "right": 0,
+    "again": 0,
+    "binarize": False,
+    "random": False,
+    "channels": "",
+    "keep": "",
+}
 
 
 @pytest.fixture
@@ -88,6 +104,32 @@ def test_choices_change_the_pictures(checkpoints: Path, image: torch.Tensor) -> 
         ["pixel", "perceptual"],
     ]
     assert panes[0]["depths"][0]["picture"] != panes[1]["depths"][0]["picture"]
+
+
+def test_a_network_with_a_classifier_says_what_it_sees(tmp_path: Path) -> None:
+    """In a crop of the one size that the decoder of a vector can make."""
+    encoder = create_encoder("efficientnet-lite0", None, ["logits"])
+    publish_tiny(tmp_path, ("blocks.0.0", "classifier"), encoder=encoder)
+    (network,) = find_networks(tmp_path)
+    image = load_image(Path(data_dir) / "chelsea.png")
+    studio, choice = Studio([network], 300, "cpu"), Choice("efficientnet-lite0")
+    crop = center_crop(image[None], VECTOR_SIZE, 0.875)
+    assert torch.equal(network.fit(image), crop[0])
+    pane = studio.finished(image, choice)
+    assert (pane["height"], pane["width"], pane["options"]["checkpoints"]) == (VECTOR_SIZE, VECTOR_SIZE, "DIR")
+    assert "size" not in pane["options"]
+    classifier = find_classifier(encoder)
+    assert classifier
+    assert pane["label"] == str(classifier.labels(crop)[0][0]) == "tiger cat 40 %"
+    for depth in pane["depths"]:
+        with Image.open(BytesIO(from_data_uri(depth["picture"] or ""))) as picture:
+            assert depth["label"] == str(classifier.labels(to_image(picture)[None])[0][0])
+        assert depth["agrees"] == (depth["label"] or "").startswith("tiger cat")
+    *_, optimised = studio.optimise(image, choice, "blocks.0.0", "session")
+    assert optimised["depths"][0]["agrees"] is not None
+    changes: Changes = {**NO_CHANGES, "top": 5}
+    edited = studio.edit(image, choice, "classifier", changes, None, 0.5)
+    assert edited["edits"] == "--layer classifier --edit top=5"
 
 
 def test_an_optimisation_ends_with_its_best_image_when_it_is_stopped(checkpoints: Path, image: torch.Tensor) -> None:

@@ -69,5 +69,5 @@ def test_the_other_image_is_cropped_too(tmp_path: Path) -> None:
     made = inverter(SCORES)
     features = made.encode(torch.rand(1, 3, 32, 32))
     mixed = edits.apply(features, [f"mix={tmp_path}/other.png:1"], made, (32, 32))
-    other = center_crop(load_image(tmp_path / "other.png"), 32, made.encoder.input_crop)
+    (other,) = center_crop(load_image(tmp_path / "other.png")[None], 32, made.encoder.input_crop)
     assert mixed[SCORES].equal(made.encode(other[None])[SCORES])

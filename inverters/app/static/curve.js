@@ -1,4 +1,5 @@
-// The curve over depth: PSNR of each pane, with a marker at the depth that is shown.
+// The curve over depth: PSNR of each pane, with a marker at the depth that is shown. Where there is a classifier, points
+// are hollow from which it sees another class than in the original.
 
 const CURVE = { left: 34, right: 290, top: 26, bottom: 160 };
 
@@ -23,6 +24,12 @@ function curvePlace(element, clientX) {
 function drawCurve(element, panes, place) {
   const values = panes.flatMap((pane) => pane.depths.map((depth) => depth.psnr)).filter((value) => value !== null);
   element.replaceChildren(svg("text", { x: CURVE.left, y: 14, class: "title" }, "PSNR in dB, by depth"));
+  if (panes.some((pane) => pane.label)) {
+    element.append(
+      svg("circle", { cx: 178, cy: 10, r: 2.5, class: "point hollow pane0" }),
+      svg("text", { x: CURVE.right, y: 14, class: "tick", "text-anchor": "end" }, "seen as another class"),
+    );
+  }
   const low = Math.floor(Math.min(10, ...values) / 10) * 10;
   const high = Math.ceil(Math.max(40, ...values) / 10) * 10;
   const y = (value) => CURVE.bottom - ((value - low) / (high - low)) * (CURVE.bottom - CURVE.top);
@@ -45,17 +52,19 @@ function drawCurve(element, panes, place) {
 function drawLine(element, pane, number, place, y) {
   const last = Math.max(1, pane.depths.length - 1);
   const shown = Math.round(place * (pane.depths.length - 1));
-  const points = pane.depths.flatMap((depth, i) => (depth.psnr === null ? [] : [[curveX(i / last), y(depth.psnr), i]]));
+  const known = pane.depths.map((depth, i) => ({ ...depth, i })).filter((depth) => depth.psnr !== null);
+  const points = known.map(({ psnr, i, agrees }) => [curveX(i / last), y(psnr), i, agrees]);
   const line = points.map(([px, py]) => px + "," + py).join(" ");
   element.append(svg("polyline", { points: line, class: "line pane" + number }));
-  for (const [cx, cy, i] of points) {
-    element.append(svg("circle", { cx, cy, r: i === shown ? 5 : 2.5, class: "point pane" + number }));
+  for (const [cx, cy, i, agrees] of points) {
+    const kind = agrees === false ? "point hollow pane" : "point pane";
+    element.append(svg("circle", { cx, cy, r: i === shown ? 5 : 2.5, class: kind + number }));
   }
 }
 
 function spoken(pane) {
   return pane.depths
     .filter((depth) => depth.psnr !== null)
-    .map((depth) => depth.layer + " " + depth.psnr.toFixed(1) + " dB")
+    .map((depth) => depth.layer + " " + depth.psnr.toFixed(1) + " dB" + (depth.label ? ", " + depth.label : ""))
     .join(", ");
 }

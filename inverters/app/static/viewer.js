@@ -29,6 +29,7 @@ function scores(depth) {
     [depth.psnr, (value) => value.toFixed(1) + " dB"],
     [depth.ssim, (value) => "SSIM " + value.toFixed(3)],
     [depth.feature_error, (value) => "feature error " + value.toFixed(3)],
+    [depth.label, (value) => "seen as " + value],
   ];
   return known.filter(([value]) => value !== null).map(([value, text]) => text(value)).join(" · ");
 }
@@ -89,6 +90,7 @@ function drawPane(stage, pane) {
   wipe.style.left = wipePosition(canvas, pane, state.view, state.wipe) / ratio + "px";
   wipe.setAttribute("aria-valuenow", String(Math.round(state.wipe * 100)));
   const right = state.right === "difference" ? "difference" : pane.iterations ? "optimised" : depth.layer;
+  stage.querySelector(".chip.left").textContent = "original" + (pane.label ? ": " + pane.label : "");
   stage.querySelector(".chip.right").textContent = depth.picture ? right : "";
   stage.querySelector("figcaption").textContent = describe(pane, depth);
   canvas.setAttribute("aria-label", "Original and " + right + ": " + describe(pane, depth));
