@@ -298,31 +298,31 @@ def nothing():
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A module of the user's in the current folder, forgotten afterwards."""
-    (tmp_path / "my_network.py").write_text(OWN)
+    (tmp_path / "own_network.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     find_source.cache_clear()
     yield
-    sys.modules.pop("my_network", None)
+    sys.modules.pop("own_network", None)
     find_source.cache_clear()
 
 
 @pytest.mark.usefixtures("own")
 def test_a_function_of_the_users_own() -> None:
-    encoder = create_encoder("my_network:small", None, ["1"])
-    assert (encoder.name, encoder.weights) == ("my_network:small", "fresh")
-    assert list(list_layers("my_network:small")) == ["0", "1", "2"]
+    encoder = create_encoder("own_network:small", None, ["1"])
+    assert (encoder.name, encoder.weights) == ("own_network:small", "fresh")
+    assert list(list_layers("own_network:small")) == ["0", "1", "2"]
     assert encoder(torch.rand(1, 3, 32, 32), ["1"])["1"].shape == (1, 8, 16, 16)
-    with pytest.raises(WeightsError, match="my_network:small has weights of its own: leave --weights out"):
-        create_encoder("my_network:small", "random", ["1"])
+    with pytest.raises(WeightsError, match="own_network:small has weights of its own: leave --weights out"):
+        create_encoder("own_network:small", "random", ["1"])
 
 
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [
-        ("my_netwrk:small", "--encoder my_netwrk:small: No module named 'my_netwrk'"),
-        ("my_network:big", "--encoder my_network:big: module 'my_network' has no attribute 'big'"),
-        ("my_network:nothing", "my_network:nothing must return a NetworkEncoder, not NoneType"),
+        ("own_netwrk:small", "--encoder own_netwrk:small: No module named 'own_netwrk'"),
+        ("own_network:big", "--encoder own_network:big: module 'own_network' has no attribute 'big'"),
+        ("own_network:nothing", "own_network:nothing must return a NetworkEncoder, not NoneType"),
     ],
 )
 @pytest.mark.usefixtures("own")
