@@ -45,6 +45,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def shorten(text: str, length: int = 80) -> str:
+    """Return `text`, or its first `length` characters and an ellipsis: what a message quotes may have any length."""
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
 def unknown_name(kind: str, name: str, valid: Iterable[str]) -> UnknownNameError:
     """Return the error for an unknown `name`, which suggests the most similar of the `valid` names and lists all."""
     valid = list(valid)

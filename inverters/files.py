@@ -1,6 +1,8 @@
-"""Files: writing them atomically, and suggestions for paths that do not exist."""
+"""Files: reading them within limits, writing them atomically, and suggestions for paths that do not exist."""
 
+import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,6 +10,32 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from inverters.errors import OutputError
+
+
+def read_file(path: str | Path, limit: int) -> bytes:
+    """Read a regular file of at most `limit` bytes: neither a pipe, which may never end, nor a device.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger.
+    """
+    _require_regular(os.stat(path))  # noqa: PTH116 (opening a device may already have an effect)
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        _require_regular(os.fstat(file.fileno()))
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes")
+    return data
+
+
+def _require_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for its other end
 
 
 def make_folder(folder: Path) -> None:

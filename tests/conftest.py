@@ -15,9 +15,10 @@ from PIL import Image
 
 from inverters.cli.main import main
 from inverters.decoders.base import Decoder
+from inverters.decoders.card import DecoderCard
 from inverters.decoders.convolutional import ConvDecoder
 from inverters.decoders.corrected import CorrectedDecoder
-from inverters.decoders.published import DecoderCard, publish_decoder
+from inverters.decoders.published import publish_decoder
 from inverters.encoders.base import Encoder
 from inverters.encoders.vgg import VGGEncoder
 from inverters.training.config import TrainConfig

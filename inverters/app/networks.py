@@ -6,14 +6,9 @@ from pathlib import Path
 from torch import Tensor
 
 from inverters.data.images import center_crop
+from inverters.decoders.card import CARD_FILE, read_card
 from inverters.decoders.corrected import CorrectedDecoder
-from inverters.decoders.published import (
-    CARD_FILE,
-    available_decoders,
-    find_checkpoints,
-    read_card,
-    shipped_checkpoints,
-)
+from inverters.decoders.published import available_decoders, find_checkpoints, shipped_checkpoints
 from inverters.encoders.names import (
     DEFAULT_ENCODER,
     check_weights,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inverters.decoders.base import Decoder, SubPixel, by_stride, vector_size
-from inverters.decoders.names import VECTOR_STRIDE, most_stages
+from inverters.decoders.names import MOST_BLOCKS, VECTOR_STRIDE, most_stages
 from inverters.encoders.layers import Layer
 from inverters.errors import InverterError
 
@@ -49,7 +49,8 @@ class ConvDecoder(Decoder):
         dense_width: channels of the grid, for a vector.
 
     Raises:
-        InverterError: the stride cannot be halved for every stage, or a vector has no size.
+        InverterError: the stride cannot be halved for every stage, a stage has more than 64 blocks, or a vector has no
+            size.
     """
 
     architecture = "conv"
@@ -74,6 +75,8 @@ class ConvDecoder(Decoder):
                 f"a decoder of {layer.name} cannot have {len(self.stages)} stages: its stride {stride} allows at "
                 f"most {most_stages(stride)}"
             )
+        if max(blocks for _, blocks in self.stages) > MOST_BLOCKS:
+            raise InverterError(f"a stage can have at most {MOST_BLOCKS} residual blocks")
         self.log_compress = log_compress
         modules: list[nn.Module] = [LogCompression()] if log_compress else []
         channels = layer.channels

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from inverters.decoders.base import Decoder, Encode, by_stride
 from inverters.decoders.convolutional import LogCompression, ResidualBlock
+from inverters.decoders.names import MOST_BLOCKS
 from inverters.errors import InverterError
 
 ERROR_SCALE = 4.0  # standardised feature errors are small: brings them to the scale of the features
@@ -30,15 +31,16 @@ class CorrectedDecoder(Decoder):
         active: number of corrections that `forward` applies, `corrections` unless lowered.
 
     Raises:
-        InverterError: there are no corrections, the base has corrections itself, or its features are a vector.
+        InverterError: there are none or more than 64 corrections, the base has corrections itself, or its features are
+            a vector.
     """
 
     architecture = "corrected"
 
     def __init__(self, base: Decoder, corrections: int, width: int | None = None, depth: int | None = None) -> None:
         super().__init__(base.layer)
-        if corrections < 1:
-            raise InverterError(f"corrections must be at least 1, not {corrections}")
+        if not 1 <= corrections <= MOST_BLOCKS:
+            raise InverterError(f"corrections must be from 1 to {MOST_BLOCKS}, not {corrections}")
         if isinstance(base, CorrectedDecoder):
             raise InverterError("a decoder with corrections cannot be corrected: take its base")
         if base.layer.stride is None:
@@ -46,6 +48,8 @@ class CorrectedDecoder(Decoder):
         channels, stride = base.layer.channels, base.layer.stride
         default_width, default_depth = by_stride(DEFAULT_SIZES, stride)
         self.width, self.depth = width or default_width, depth or default_depth
+        if self.depth > MOST_BLOCKS:
+            raise InverterError(f"a correction can have at most {MOST_BLOCKS} convolutions")
         self.arguments = {
             "base": base.description,
             "corrections": corrections,

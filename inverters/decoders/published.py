@@ -1,80 +1,36 @@
 """Published decoders: how they are written, found and loaded."""
 
-import json
+import hashlib
 import os
 import re
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from inverters.decoders.architectures import ARCHITECTURES, create_decoder
 from inverters.decoders.base import Decoder
+from inverters.decoders.card import CARD_FILE, DecoderCard, Storage, read_card, write_card
 from inverters.decoders.names import OBJECTIVES
 from inverters.decoders.quantization import dequantize, quantize
 from inverters.encoders.base import Encoder
 from inverters.encoders.layers import Layer
 from inverters.encoders.names import DEFAULT_ENCODER, list_layers, named_weights, weights_label
-from inverters.errors import CheckpointError, InverterError, unknown_name
-from inverters.files import atomic_write, make_folder
+from inverters.errors import CheckpointError, first_line, shorten, unknown_name
+from inverters.files import atomic_write, make_folder, read_file
 
-SCHEMA_VERSION = 2
-MODEL_FILE, CARD_FILE = "model.safetensors", "config.json"
+MODEL_FILE = "model.safetensors"
+LARGEST_MODEL = 4_000_000_000  # bytes
 CHECKPOINTS_VARIABLE = "INVERTERS_CHECKPOINTS"
 PACKAGE = Path(__file__).parents[1]
 DecoderT = TypeVar("DecoderT", bound=Decoder)
-Storage = Literal["float16", "int8"]
-
-
-class DecoderCard(BaseModel):
-    """The description of a published decoder: the contents of its `config.json`.
-
-    Attributes:
-        fingerprint: `Encoder.fingerprint(layer)`.
-        objective: one of `OBJECTIVES`.
-        architecture: one of `ARCHITECTURES`.
-        decoder: the arguments of the architecture, without the layer.
-        initial: the folder of the decoders that training started from.
-        storage: of the weights; see `quantize` for int8.
-        loss: the weights of its terms.
-        metrics: means over the validation images.
-    """
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
-
-    schema_version: Literal[2] = 2
-    encoder: str
-    weights: str
-    fingerprint: str
-    layer: str
-    objective: Literal["pixel", "perceptual", "linear"] = "pixel"
-    architecture: str = "conv"
-    decoder: dict[str, Any]
-    initial: str | None = None
-    storage: Storage = "float16"
-    loss: dict[str, float]
-    data: dict[str, Any]
-    steps: int
-    seed: int
-    versions: dict[str, str]
-    metrics: dict[str, float]
-
-
-def _upgrade(values: dict[str, Any]) -> dict[str, Any]:
-    """Convert a card of schema version 1, where the objective implied the architecture, to version 2."""
-    architecture = "linear" if values.get("objective") == "linear" else "conv"
-    values = {**values, "schema_version": SCHEMA_VERSION, "architecture": architecture}
-    if isinstance(arguments := values.get("decoder"), dict) and "compress" in arguments:
-        values["decoder"] = {"log_compress" if key == "compress" else key: value for key, value in arguments.items()}
-    return values
 
 
 def build_decoder(card: DecoderCard, layer: Layer) -> Decoder:
-    """Build the untrained decoder of `layer` that a card describes.
+    """Build the decoder of `layer` that a card describes on the meta device: it has shapes, but takes no memory.
 
     Raises:
         CheckpointError: there is no such architecture, or it does not take these arguments.
@@ -84,10 +40,12 @@ def build_decoder(card: DecoderCard, layer: Layer) -> Decoder:
             f"unknown architecture {card.architecture!r}: upgrade inverters, which knows {', '.join(ARCHITECTURES)}"
         )
     try:
-        return create_decoder(layer, card.architecture, card.decoder)
-    except (TypeError, ValueError, RuntimeError, KeyError, InverterError) as error:
+        with torch.device("meta"):
+            return create_decoder(layer, card.architecture, card.decoder)
+    except Exception as error:  # arguments of a wrong type or size raise nearly anything
         raise CheckpointError(
-            f"the arguments {card.decoder} do not fit a {card.architecture} decoder of {layer.name}: {error}"
+            f"the arguments {shorten(str(card.decoder), 200)} do not fit a {card.architecture} decoder of "
+            f"{layer.name}: {shorten(first_line(error), 200)}"
         ) from None
 
 
@@ -129,11 +87,24 @@ def publish_decoder(decoder: Decoder, card: DecoderCard, root: Path) -> Path:
         OutputError: the folder cannot be written.
     """
     folder = root / _encoder_folder(card.encoder, card.weights) / folder_name(card.layer, card.objective)
-    stored = {key: value.cpu().contiguous() for key, value in _stored(decoder, card.storage).items()}
+    model = save({key: value.cpu().contiguous() for key, value in _stored(decoder, card.storage).items()})
     make_folder(folder)
-    atomic_write(folder / MODEL_FILE, save(stored))
-    atomic_write(folder / CARD_FILE, card.model_dump_json(indent=2) + "\n")
+    atomic_write(folder / MODEL_FILE, model)
+    write_card(card.model_copy(update={"sha256": hashlib.sha256(model).hexdigest()}), folder)
     return folder
+
+
+def add_checksum(folder: Path) -> None:
+    """Rewrite the card of the decoder in `folder` in this version's schema with the SHA-256 of its model.
+
+    Raises:
+        CheckpointError: the decoder is missing or damaged; a checksum that the card has already is checked.
+        OutputError: the card cannot be written.
+    """
+    card = read_card(folder)
+    digest = hashlib.sha256(_read_model(card, folder)).hexdigest()
+    if card.sha256 is None:
+        write_card(card.model_copy(update={"sha256": digest}), folder)
 
 
 def find_checkpoints(explicit: Path | None = None) -> Path:
@@ -175,33 +146,6 @@ def available_decoders(
     return {layer: read_card(path) for layer, path in folders.items() if os.path.isfile(path / CARD_FILE)}  # noqa: PTH113
 
 
-def read_card(folder: Path) -> DecoderCard:
-    """Read the card of the decoder in `folder`.
-
-    Raises:
-        CheckpointError: it is missing, damaged, or of an unknown schema version.
-    """
-    path = folder / CARD_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(values, dict):
-            version = values.get("schema_version")
-            if version == 1:
-                values = _upgrade(values)
-            elif version != SCHEMA_VERSION:
-                raise CheckpointError(
-                    f"{path} has schema version {version!r}, but this version of inverters reads 1 to {SCHEMA_VERSION}"
-                )
-        return DecoderCard.model_validate(values)
-    except FileNotFoundError:
-        raise CheckpointError(f"no decoder at {folder}: {CARD_FILE} is missing") from None
-    except ValidationError as error:
-        mistakes = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise CheckpointError(f"{path} does not describe a decoder: {mistakes}") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from None
-
-
 def load_decoder(folder: Path, encoder: Encoder) -> Decoder:
     """Load the decoder in `folder`, frozen, and check that it belongs to `encoder` and to this folder.
 
@@ -222,15 +166,42 @@ def load_decoder(folder: Path, encoder: Encoder) -> Decoder:
         )
     try:
         decoder = build_decoder(card, encoder.layers[card.layer])
-        stored = load_file(folder / MODEL_FILE)
-        if any(value.dtype == torch.int8 for value in stored.values()) != (card.storage == "int8"):
-            raise ValueError(f"its weights are not stored as {card.storage}")
-        decoder.load_state_dict(dequantize(stored))
     except CheckpointError as error:
         raise CheckpointError(f"cannot load {folder}: {error}") from None
-    except FileNotFoundError:
-        raise CheckpointError(f"no decoder at {folder}: {MODEL_FILE} is missing") from None
+    model = _read_model(card, folder)
+    try:
+        decoder.load_state_dict(_weights(load(model), card.storage), assign=True)
     except Exception as error:  # a damaged file, or one whose tensors do not fit the card
-        reason = " ".join(str(error).split())
+        reason = shorten(" ".join(str(error).split()), 500)
         raise CheckpointError(f"{folder / MODEL_FILE} is not the decoder of its card: {reason}") from None
     return decoder.requires_grad_(False).eval()
+
+
+def _read_model(card: DecoderCard, folder: Path) -> bytes:
+    """Read the model of a card, and check its SHA-256 if the card has one."""
+    path = folder / MODEL_FILE
+    try:
+        model = read_file(path, LARGEST_MODEL)
+    except FileNotFoundError:
+        raise CheckpointError(f"no decoder at {folder}: {MODEL_FILE} is missing") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
+    if card.sha256 is not None and card.sha256 != (digest := hashlib.sha256(model).hexdigest()):
+        raise CheckpointError(
+            f"{path} is not the decoder of its card: its SHA-256 is {digest[:12]}…, not {shorten(card.sha256, 12)}. "
+            "It is damaged, or was replaced: download or publish the decoder again"
+        )
+    return model
+
+
+def _weights(stored: dict[str, Tensor], storage: Storage) -> dict[str, Tensor]:
+    """The weights in float32; raises ValueError if they are stored in another way, or no decoder can have them."""
+    if any(value.dtype == torch.int8 for value in stored.values()) != (storage == "int8"):
+        raise ValueError(f"its weights are not stored as {storage}")
+    weights = {key: value.float() for key, value in dequantize(stored).items()}
+    for key, value in weights.items():
+        if not value.isfinite().all():
+            raise ValueError(f"{key} has values that are not finite")
+        if key.rpartition(".")[2] == "std" and not (value > 0).all():
+            raise ValueError(f"{key} has standard deviations that are not positive")
+    return weights

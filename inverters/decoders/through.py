@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from inverters.decoders.base import Decoder, Encode, SubPixel
 from inverters.decoders.convolutional import LogCompression, ResidualBlock
 from inverters.decoders.corrected import CorrectedDecoder
+from inverters.decoders.names import MOST_BLOCKS
 from inverters.encoders.layers import Layer
 from inverters.errors import InverterError
 
@@ -46,6 +47,8 @@ class ThroughDecoder(Decoder):
                 f"{layer.name} cannot be decoded through {target.layer.name}, "
                 f"since its stride {stride} is no multiple of {finer}"
             )
+        if blocks > MOST_BLOCKS:
+            raise InverterError(f"a translator can have at most {MOST_BLOCKS} residual blocks")
         self.width, self.blocks = width, blocks
         self.arguments = {
             "target": target.description | {"layer": asdict(target.layer)},

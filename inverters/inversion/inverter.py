@@ -173,10 +173,11 @@ class Inverter(nn.Module):
         decoder = self.decoders[layer]
         with exact_float32(), self._autocast(decoder.needs_float32):
             pixels: Tensor = decoder(features, partial(self._encode_layer, layer))
-        pixels = pixels.float().clamp(0, 1)
-        if pixels.isnan().any():
+        pixels = pixels.float()
+        if not pixels.isfinite().all():
             require_finite(features, self.encoder.name, layer)
-        return pixels
+            raise InverterError(f"the decoder of {layer} gives pixels that are not finite: check its weights")
+        return pixels.clamp(0, 1)
 
     def _encode_layer(self, layer: str, images: Tensor) -> Tensor:
         features: Tensor = self.encoder(images, [layer])[layer]

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from inverters.data.images import load_image
+from inverters.decoders.card import CARD_FILE, DecoderCard, read_card
 from inverters.decoders.published import (
-    CARD_FILE,
     MODEL_FILE,
     PACKAGE,
-    DecoderCard,
+    add_checksum,
     available_decoders,
     build_decoder,
     encoder_folder,
     find_checkpoints,
     folder_name,
-    read_card,
 )
 from inverters.encoders.names import DEFAULT_ENCODER, list_layers
 from inverters.errors import CheckpointError, OutputError
@@ -46,6 +45,8 @@ def write_cards(
 ) -> Path:
     """Write the page of an encoder's decoders, with tables and pictures, and the index of all encoders above it.
 
+    Cards without the SHA-256 of their model, as earlier versions wrote them, get it.
+
     Args:
         image: the photograph that the decoders reconstruct in the pictures.
         checkpoints: a folder of published decoders; None takes that of `find_checkpoints()`.
@@ -69,6 +70,8 @@ def write_cards(
     if not objectives:
         raise CheckpointError(f"no decoders under {folder}: train some with `invert train`")
     for objective in objectives:
+        for layer in available_decoders(root, encoder, weights, objective):
+            add_checksum(folder / folder_name(layer, objective))
         inversion = invert(
             photograph,
             "all",

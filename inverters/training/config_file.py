@@ -8,10 +8,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from inverters.errors import ConfigError
+from inverters.errors import ConfigError, shorten
 from inverters.training.config import RENAMED, TrainConfig
-
-LONGEST_VALUE = 80  # characters of a wrong value that a message shows
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -77,7 +75,7 @@ def _explain_yaml(error: Exception) -> str:
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
-    shown = f"--set {_shorten(override)}"
+    shown = f"--set {shorten(override)}"
     key, equals, text = override.partition("=")
     if not key or not equals:
         raise ConfigError(f"{shown}: not of the form key=value, such as --set data.batch_size=8")
@@ -93,13 +91,13 @@ def _apply(values: dict[str, Any], override: str) -> None:
     try:
         values[name] = yaml.load(text, Loader=_StrictLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise ConfigError(f"{shown}: {_shorten(text)!r} is not a YAML value") from None
+        raise ConfigError(f"{shown}: {shorten(text)!r} is not a YAML value") from None
 
 
 def _explain(mistake: Any) -> str:
     """One line for one of pydantic's errors."""
     *parents, name = mistake["loc"] or ("",)
-    key = ".".join(_shorten(str(part)) for part in mistake["loc"] if part != "[key]")
+    key = ".".join(shorten(str(part)) for part in mistake["loc"] if part != "[key]")
     prefix = f"{key}: " if key else ""
     if mistake["type"] == "extra_forbidden":
         section: Any = TrainConfig
@@ -117,10 +115,6 @@ def _explain(mistake: Any) -> str:
 
 def _shown(value: Any) -> str:
     try:
-        return _shorten(repr(value))
+        return shorten(repr(value))
     except ValueError:  # Python prints no integer of more than 4,300 digits
         return f"an integer of {value.bit_length()} bits"
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"

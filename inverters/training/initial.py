@@ -11,11 +11,11 @@ from torch import Tensor
 
 from inverters.decoders.architectures import create_decoder
 from inverters.decoders.base import Decoder
+from inverters.decoders.card import CARD_FILE
 from inverters.decoders.convolutional import ConvDecoder
 from inverters.decoders.corrected import CorrectedDecoder
 from inverters.decoders.linear import LinearDecoder
 from inverters.decoders.published import (
-    CARD_FILE,
     encoder_folder,
     find_checkpoints,
     folder_name,

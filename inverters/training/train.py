@@ -11,8 +11,9 @@ from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from inverters.data.datamodule import ImageDataModule
+from inverters.decoders.card import DecoderCard
 from inverters.decoders.linear import fit_linear_decoders
-from inverters.decoders.published import DecoderCard, as_published, publish_decoder
+from inverters.decoders.published import as_published, publish_decoder
 from inverters.decoders.through import find_through
 from inverters.encoders.base import Encoder
 from inverters.encoders.registry import create_encoder

@@ -9,7 +9,8 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from inverters.decoders.base import Decoder
-from inverters.decoders.published import Storage, as_published
+from inverters.decoders.card import Storage
+from inverters.decoders.published import as_published
 from inverters.encoders.base import Encoder
 from inverters.inversion.inverter import Inverter
 from inverters.metrics import LARGEST_PSNR, peak_signal_noise_ratio

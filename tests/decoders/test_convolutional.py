@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from inverters.decoders.base import SubPixel
+from inverters.decoders.card import DecoderCard
 from inverters.decoders.convolutional import DEFAULT_STAGES, ConvDecoder
-from inverters.decoders.published import DecoderCard, publish_decoder
+from inverters.decoders.published import publish_decoder
 from inverters.encoders.layers import Layer
 from inverters.encoders.vgg import VGGEncoder
 from inverters.encoders.vgg_layers import VGG_NAMES, vgg_layers

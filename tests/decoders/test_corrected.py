@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from inverters.decoders.base import Encode
+from inverters.decoders.card import DecoderCard
 from inverters.decoders.convolutional import ConvDecoder
 from inverters.decoders.corrected import CorrectedDecoder
-from inverters.decoders.published import DecoderCard, load_decoder, publish_decoder
+from inverters.decoders.published import load_decoder, publish_decoder
 from inverters.encoders.vgg import VGGEncoder
 from inverters.errors import CheckpointError, InverterError
 from inverters.inversion.inverter import Inverter
@@ -57,7 +58,7 @@ def test_corrections_need_the_encoder() -> None:
 
 def test_at_least_one_correction() -> None:
     decoder, _, _ = corrected("relu1_1")
-    with pytest.raises(InverterError, match="at least 1, not 0"):
+    with pytest.raises(InverterError, match="from 1 to 64, not 0"):
         CorrectedDecoder(decoder.base, 0)
 
 

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from collections.abc import Collection
@@ -11,18 +12,17 @@ from torch import Tensor, nn
 
 from inverters.decoders import published as publishing
 from inverters.decoders.base import Decoder, LayerDict
+from inverters.decoders.card import CARD_FILE, DecoderCard, read_card
 from inverters.decoders.convolutional import ConvDecoder
 from inverters.decoders.linear import LinearDecoder
 from inverters.decoders.published import (
-    CARD_FILE,
     MODEL_FILE,
-    DecoderCard,
+    add_checksum,
     available_decoders,
     build_decoder,
     find_checkpoints,
     load_decoder,
     publish_decoder,
-    read_card,
 )
 from inverters.encoders.base import Encoder
 from inverters.encoders.layers import Layer
@@ -31,6 +31,7 @@ from inverters.encoders.vgg_layers import vgg_layers
 from inverters.errors import CheckpointError, OutputError, UnknownNameError
 from inverters.inversion.inverter import Inverter
 
+ENDLESS = {"corrections": 10**8}
 LAYERS = ("relu1_1", "relu2_1")
 
 
@@ -112,8 +113,8 @@ def test_a_published_decoder_is_half_precision_and_otherwise_the_same(tmp_path: 
 
 
 def test_the_card_says_what_made_the_decoder(published: Path) -> None:
-    values = json.loads((published / "vgg19-random" / "relu1_1" / "config.json").read_text())
-    assert values == {
+    folder = published / "vgg19-random" / "relu1_1"
+    assert json.loads((folder / "config.json").read_text()) == {
         "schema_version": 2,
         "encoder": "vgg19",
         "weights": "random",
@@ -123,6 +124,7 @@ def test_the_card_says_what_made_the_decoder(published: Path) -> None:
         "architecture": "conv",
         "initial": None,
         "storage": "float16",
+        "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
         "decoder": {"stages": [[4, 1]]},
         "loss": {"pixel": 1.0},
         "data": {"train": ["photographs"], "crop_size": 64},
@@ -131,7 +133,7 @@ def test_the_card_says_what_made_the_decoder(published: Path) -> None:
         "versions": {"torch": "2.11"},
         "metrics": {"psnr": 20.5},
     }
-    assert read_card(published / "vgg19-random" / "relu1_1") == card()
+    assert read_card(folder).model_copy(update={"sha256": None}) == card()
 
 
 def test_publishing_again_replaces(root: Path, encoder: VGGEncoder) -> None:
@@ -185,7 +187,7 @@ def test_available_decoders(root: Path, tmp_path: Path) -> None:
     (root / "vgg19-random" / "notes").mkdir()
     cards = available_decoders(root, weights="random")
     assert list(cards) == list(LAYERS)
-    assert cards["relu2_1"] == card("relu2_1")
+    assert cards["relu2_1"].model_copy(update={"sha256": None}) == card("relu2_1")
     assert available_decoders(root) == {}
     assert available_decoders(root, "vgg16", "random") == {}
     publish_decoder(tiny_decoder("relu1_1"), card(weights="mine"), tmp_path)
@@ -233,6 +235,13 @@ def test_a_decoder_of_other_weights(root: Path) -> None:
     )
 
 
+def without_checksum(path: Path) -> Path:
+    """Take the SHA-256 out of the card beside a model, as in the cards of earlier versions."""
+    card = path.with_name(CARD_FILE)
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"sha256": None}))
+    return path
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -240,12 +249,15 @@ def test_a_decoder_of_other_weights(root: Path) -> None:
         ({"std": None}, 'Missing key(s) in state_dict: "std".'),
         ({"body.9.bias": torch.zeros(3)}, 'Unexpected key(s) in state_dict: "body.9.bias".'),
         ({"body.0.bias": torch.zeros(5)}, "size mismatch for body.0.bias: "),
+        ({"body.0.bias": torch.full([4], torch.nan)}, "body.0.bias has values that are not finite"),
+        ({"body.0.weight": torch.full([4, 64, 3, 3], torch.inf)}, "body.0.weight has values that are not finite"),
+        ({"std": torch.zeros(1, 64, 1, 1)}, "std has standard deviations that are not positive"),
     ],
 )
 def test_a_model_that_is_not_that_of_its_card(
     root: Path, encoder: VGGEncoder, change: dict[str, Any], reason: str
 ) -> None:
-    path = root / "vgg19-random" / "relu1_1" / MODEL_FILE
+    path = without_checksum(root / "vgg19-random" / "relu1_1" / MODEL_FILE)
     state = {key: value for key, value in (safetensors.torch.load_file(path) | change).items() if value is not None}
     safetensors.torch.save_file(state, path)
     with pytest.raises(CheckpointError) as error:
@@ -256,15 +268,37 @@ def test_a_model_that_is_not_that_of_its_card(
 
 @pytest.mark.parametrize("length", [0, 4, 100, -1])
 def test_a_truncated_model(root: Path, encoder: VGGEncoder, length: int) -> None:
-    path = root / "vgg19-random" / "relu1_1" / MODEL_FILE
+    path = without_checksum(root / "vgg19-random" / "relu1_1" / MODEL_FILE)
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(CheckpointError) as error:
         load_decoder(path.parent, encoder)
-    assert message(error).startswith(f"{path} is not the decoder of its card: Error while deserializing header")
+    assert message(error).startswith(f"{path} is not the decoder of its card: Error while deserializing")
+
+
+def test_damage_that_leaves_a_valid_model_is_found(root: Path, encoder: VGGEncoder) -> None:
+    path = root / "vgg19-random" / "relu1_1" / MODEL_FILE
+    model = bytearray(path.read_bytes())
+    model[-100] ^= 1
+    path.write_bytes(model)
+    with pytest.raises(CheckpointError) as error:
+        load_decoder(path.parent, encoder)
+    assert message(error).startswith(f"{path} is not the decoder of its card: its SHA-256 is ")
+    load_decoder(without_checksum(path).parent, encoder)
+
+
+def test_a_missing_checksum_is_added_and_another_is_refused(root: Path, encoder: VGGEncoder) -> None:
+    path = root / "vgg19-random" / "relu1_1" / MODEL_FILE
+    before = path.with_name(CARD_FILE).read_text()
+    add_checksum(without_checksum(path).parent)
+    assert path.with_name(CARD_FILE).read_text() == before
+    load_decoder(path.parent, encoder)
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(CheckpointError, match="its SHA-256 is "):
+        add_checksum(path.parent)
 
 
 def test_a_pickle_is_not_a_model(root: Path, encoder: VGGEncoder) -> None:
-    path = root / "vgg19-random" / "relu1_1" / MODEL_FILE
+    path = without_checksum(root / "vgg19-random" / "relu1_1" / MODEL_FILE)
     torch.save(tiny_decoder("relu1_1").state_dict(), path)
     with pytest.raises(CheckpointError, match="is not the decoder of its card"):
         load_decoder(path.parent, encoder)
@@ -316,6 +350,15 @@ def test_a_damaged_card(root: Path, content: bytes) -> None:
             {"decoder": {"stages": [[4, 1], [4, 1]]}},
             "cannot load {folder}: the arguments {'stages': [[4, 1], [4, 1]]} do not fit a conv decoder of relu1_1: "
             "a decoder of relu1_1 cannot have 2 stages: its stride 1 allows at most 1",
+        ),
+        ({"decoder": {"stages": [[4, 10**8]]}}, "a stage can have at most 64 residual blocks"),
+        ({"decoder": {"stages": [[10**8, 1]]}}, "size mismatch for body.0.weight"),
+        ({"decoder": {"stages": [[4, 1e300]]}}, "a stage can have at most 64 residual blocks"),
+        ({"decoder": {"stages": [["4", None]]}}, "do not fit a conv decoder of relu1_1: "),
+        ({"decoder": {"stages": "x" * 10_000}}, "xx…"),
+        (
+            {"architecture": "corrected", "decoder": {"base": {"architecture": "conv", "arguments": {}}, **ENDLESS}},
+            "corrections must be from 1 to 64, not 100000000",
         ),
         ({"decoder": {"depth": 3}}, "unexpected keyword argument 'depth'"),
         ({"decoder": {"stages": [[8, 1]]}}, "size mismatch for body.0.weight"),
@@ -392,6 +435,7 @@ def test_every_shipped_card_and_decoder_loads() -> None:
     root = find_checkpoints() / "vgg19-original"
     folders = sorted(path.parent for path in root.glob(f"*/{CARD_FILE}"))
     assert len(folders) == 17
+    assert all(read_card(folder).sha256 for folder in folders), "`make cards` adds them"
     encoder = VGGEncoder([read_card(folder).layer for folder in folders])
     for folder in folders:
         decoder = load_decoder(folder, encoder)

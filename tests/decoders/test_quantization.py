@@ -9,17 +9,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from inverters.decoders.base import Decoder
+from inverters.decoders.card import DecoderCard, Storage
 from inverters.decoders.convolutional import ConvDecoder
 from inverters.decoders.corrected import CorrectedDecoder
 from inverters.decoders.linear import LinearDecoder
-from inverters.decoders.published import (
-    MODEL_FILE,
-    DecoderCard,
-    Storage,
-    as_published,
-    load_decoder,
-    publish_decoder,
-)
+from inverters.decoders.published import MODEL_FILE, as_published, load_decoder, publish_decoder
 from inverters.decoders.quantization import dequantize, quantize
 from inverters.decoders.through import ThroughDecoder
 from inverters.encoders.vgg import VGGEncoder

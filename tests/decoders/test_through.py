@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from inverters.decoders.base import Decoder
+from inverters.decoders.card import DecoderCard, read_card
 from inverters.decoders.convolutional import ConvDecoder
 from inverters.decoders.corrected import CorrectedDecoder
 from inverters.decoders.linear import LinearDecoder
-from inverters.decoders.published import DecoderCard, load_decoder, publish_decoder, read_card
+from inverters.decoders.published import load_decoder, publish_decoder
 from inverters.decoders.through import ThroughDecoder, find_through, watch_predictions
 from inverters.encoders.vgg import VGGEncoder
 from inverters.encoders.vgg_layers import vgg_layers

@@ -7,9 +7,10 @@ import pytest
 import torch
 from conftest import Change, Outcome, written
 
+from inverters.decoders.card import read_card
 from inverters.decoders.convolutional import ConvDecoder
 from inverters.decoders.corrected import CorrectedDecoder
-from inverters.decoders.published import load_decoder, read_card
+from inverters.decoders.published import load_decoder
 from inverters.encoders.vgg import VGGEncoder
 from inverters.errors import TrainingError
 from inverters.training.config import TrainConfig

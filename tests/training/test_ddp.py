@@ -12,7 +12,7 @@ import torch
 from conftest import Change, command, photographs, written
 from safetensors.torch import load_file
 
-from inverters.decoders.published import read_card
+from inverters.decoders.card import read_card
 from inverters.decoders.quantization import dequantize
 from inverters.training.callbacks import AGREE_STEPS, STOPPED
 

@@ -8,9 +8,10 @@ import torch
 from conftest import Change, Outcome, written
 
 from inverters.data.images import load_image
+from inverters.decoders.card import read_card
 from inverters.decoders.convolutional import ConvDecoder
 from inverters.decoders.corrected import CorrectedDecoder
-from inverters.decoders.published import load_decoder, read_card
+from inverters.decoders.published import load_decoder
 from inverters.decoders.through import ThroughDecoder, find_through
 from inverters.encoders.vgg import VGGEncoder
 from inverters.errors import CheckpointError

@@ -12,7 +12,8 @@ from conftest import Change, Outcome, publish_tiny, written
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from inverters.decoders.published import MODEL_FILE, load_decoder, read_card
+from inverters.decoders.card import read_card
+from inverters.decoders.published import MODEL_FILE, load_decoder
 from inverters.encoders.vgg import VGGEncoder
 from inverters.errors import CheckpointError, TrainingError
 from inverters.training.config import TrainConfig

@@ -12,8 +12,9 @@ from conftest import photographs
 from torch import nn
 
 from inverters.data.images import load_image
+from inverters.decoders.card import read_card
 from inverters.decoders.linear import fit_linear_decoders
-from inverters.decoders.published import as_published, load_decoder, read_card
+from inverters.decoders.published import as_published, load_decoder
 from inverters.encoders.vgg import VGGEncoder
 from inverters.inversion.inverter import Inverter
 from inverters.inversion.loading import load_inverter

@@ -24,7 +24,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from inverters.data.images import load_image
-from inverters.decoders.published import folder_name, load_decoder, read_card
+from inverters.decoders.card import read_card
+from inverters.decoders.published import folder_name, load_decoder
 from inverters.encoders.vgg import VGGEncoder
 from inverters.errors import DataError, InverterError, OutputError, TrainingError
 from inverters.inversion.loading import load_inverter
