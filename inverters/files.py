@@ -18,20 +18,20 @@ def read_file(path: str | Path, limit: int) -> bytes:
     Raises:
         OSError: it cannot be read, is no regular file, or is larger.
     """
-    _require_regular(os.stat(path))  # noqa: PTH116 (opening a device may already have an effect)
+    _require_regular(os.stat(path), limit)  # noqa: PTH116 (opening a device may already have an effect)
     with open(path, "rb", opener=_open_without_waiting) as file:
-        _require_regular(os.fstat(file.fileno()))
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes")
-    return data
+        status = os.fstat(file.fileno())
+        _require_regular(status, limit)
+        return file.read(status.st_size)
 
 
-def _require_regular(status: os.stat_result) -> None:
+def _require_regular(status: os.stat_result, limit: int) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
+    if status.st_size > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit:,} bytes")
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from inverters.files import nearest_path
+from inverters.files import nearest_path, read_file
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,18 @@ def test_a_stricter_cutoff(tmp_path: Path) -> None:
     (tmp_path / "list").mkdir()
     assert nearest_path(tmp_path / "mnist") == tmp_path / "list"
     assert nearest_path(tmp_path / "mnist", cutoff=0.8) is None
+
+
+def test_only_regular_files_within_the_limit_are_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_file(tmp_path / "file", 5) == b"12345"
+    os.mkfifo(tmp_path / "pipe")
+    for path, limit, reason in (
+        (tmp_path / "file", 4, "it has more than 4 bytes"),
+        (tmp_path / "pipe", 5, "it is no regular file"),
+        (Path("/dev/zero"), 5, "it is no regular file"),
+        (tmp_path, 5, "Is a directory"),
+    ):
+        with pytest.raises(OSError) as error:
+            read_file(path, limit)
+        assert error.value.strerror == reason

@@ -13,8 +13,10 @@ from torch.nn import functional as F
 from inverters.data.decoding import decode, from_pillow
 from inverters.data.paths import require_image_paths
 from inverters.errors import ImageError
-from inverters.files import atomic_write
+from inverters.files import atomic_write, read_file
 
+LARGEST_FILE = 1_000_000_000  # bytes of an encoded image
+LONGEST_ASPECT = 16  # of a longer image, only the middle is resized to be cropped
 TOLERANCE = 1e-3  # of the range [0, 1], since arithmetic such as undoing a normalisation rounds
 
 
@@ -104,7 +106,7 @@ def load_image(source: str | Path | bytes) -> Tensor:
         return decode(source, "image")
     require_image_paths([source])
     try:
-        data = Path(source).read_bytes()
+        data = read_file(source, LARGEST_FILE)
     except OSError as error:
         raise ImageError(f"cannot read {source}: {error.strerror}") from error
     return decode(data, str(source))
@@ -141,7 +143,10 @@ def center_crop(images: Tensor, size: int, fraction: float = 1.0) -> Tensor:
         fraction: the part of the shorter side that the square covers; small images are enlarged to it.
     """
     height, width = images.shape[2:]
-    shorter = math.floor(size / fraction)
+    shorter, longest = math.floor(size / fraction), LONGEST_ASPECT * min(height, width)
+    if max(height, width) > longest:
+        top, left = (max(0, side - longest) // 2 for side in (height, width))
+        return center_crop(images[..., top : top + longest, left : left + longest], size, fraction)
     if min(height, width) != shorter:
         shape = [shorter * side // min(height, width) for side in (height, width)]
         images = round_to_8_bits(F.interpolate(images, shape, mode="bicubic", antialias=True))

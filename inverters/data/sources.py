@@ -9,9 +9,10 @@ from typing import Any
 
 import datasets
 import fsspec  # type: ignore[import-untyped]
+from huggingface_hub.constants import HF_HUB_CACHE
 from torch import Tensor
 
-from inverters.data.images import load_image
+from inverters.data.images import LARGEST_FILE, load_image
 from inverters.data.paths import find_images, image_suffixes
 from inverters.errors import DataError, ImageError, InverterError, first_line
 from inverters.files import nearest_path, no_such_path
@@ -19,6 +20,7 @@ from inverters.files import nearest_path, no_such_path
 IMAGE = "image"  # the column of the rows that `open_images` returns
 BUILDERS = {".parquet": "parquet", ".tar": "webdataset"}
 PACKAGE = "package:"
+HUB = "hf://"
 SIMILAR = 0.8  # from this similarity to a local path on (`difflib`'s), a name is not looked up on the hub
 
 
@@ -26,6 +28,8 @@ def open_images(
     sources: Sequence[str], split: str, column: str, streaming: bool = False
 ) -> datasets.Dataset | datasets.IterableDataset:
     """Open `sources` as one data set of encoded images in the column `image`; `read_image` decodes a row.
+
+    Cells are paths where the sources are image files, and else dictionaries of `bytes` and `path`.
 
     Args:
         sources: image files, folders of images, parquet or webdataset (`.tar`) files or folders of them, glob patterns
@@ -49,8 +53,8 @@ def open_images(
             names = [str(file) for file in files]
             rows = datasets.load_dataset(builder, data_files={"train": names}, split="train", streaming=streaming)
         else:
-            rows = datasets.Dataset.from_dict({column: [str(file) for file in files]})
-            rows = rows.to_iterable_dataset(num_shards=min(64, len(files))) if streaming else rows
+            rows = datasets.Dataset.from_dict({IMAGE: [str(file) for file in files]})
+            return rows.to_iterable_dataset(num_shards=min(64, len(files))) if streaming else rows
         columns = rows.column_names or list(next(iter(rows), {}))
     if not columns:
         raise DataError(f"{_named(sources)} is empty")
@@ -71,19 +75,43 @@ def read_image(row: Mapping[str, Any]) -> Tensor:
         ImageError: it cannot be read, or the row has none.
     """
     cell = row[IMAGE]
+    if isinstance(cell, str):
+        return load_image(cell)
     if not cell or (cell["bytes"] is None and cell["path"] is None):
         raise ImageError("the row has no image")
     if cell["bytes"] is not None:
         return load_image(cell["bytes"])
-    if "://" not in cell["path"]:
-        return load_image(cell["path"])
-    try:  # a file on the hub, or in an archive
-        with fsspec.open(cell["path"], "rb") as file:
-            return load_image(file.read())
-    except ImageError:
-        raise
+    path = cell["path"]
+    if not _is_of_the_hub(path):
+        raise ImageError(f"cannot read {path}: a data set must hold the bytes of its images, not paths or addresses")
+    try:
+        with fsspec.open(path, "rb") as file:
+            data = file.read(LARGEST_FILE)
     except Exception as error:  # what the network raises comes from several libraries
-        raise ImageError(f"cannot read {cell['path']}: {first_line(error)}") from error
+        raise ImageError(f"cannot read {path}: {first_line(error)}") from error
+    return load_image(data)
+
+
+def image_name(row: Mapping[str, Any], number: int) -> str:
+    """The file name of the image in row `number` of `open_images`, or its row where it has none."""
+    cell = row[IMAGE]
+    path = cell if isinstance(cell, str) else (cell or {}).get("path")
+    return Path(path).name if path else f"row {number}"
+
+
+def _is_of_the_hub(path: str) -> bool:
+    """Whether a path in a cell leads to the hub, perhaps through an archive there, or to what was downloaded from it.
+
+    Any other could name a file of the user's, or an address that they never meant to open.
+    """
+    if "://" in path:
+        return path.startswith((HUB, "zip://", "tar://")) and path.rpartition("::")[2].startswith(HUB)
+    caches = (datasets.config.HF_DATASETS_CACHE, HF_HUB_CACHE)
+    try:
+        whole = Path(path).resolve()
+    except (OSError, ValueError):  # a loop, or NUL
+        return False
+    return any(whole.is_relative_to(Path(cache).resolve()) for cache in caches)
 
 
 def read_rows(rows: datasets.IterableDataset | datasets.Dataset, source: str) -> Iterator[dict[str, Any]]:
@@ -149,6 +177,8 @@ def local_files(source: str) -> list[Path]:
 def _files_at(path: Path) -> list[Path]:
     """Return `path` itself, or the parquet and webdataset files below a folder, or else the images below it."""
     if not path.is_dir():
+        if not path.is_file():
+            raise DataError(f"cannot read {path}: it is no regular file")
         return [path]
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in BUILDERS and file.is_file())
     if shards := [file for file in files if not any(part.startswith(".") for part in file.relative_to(path).parts)]:

@@ -2,13 +2,12 @@
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
 
 from inverters.data.images import resize_shorter_side, round_to_8_bits
-from inverters.data.sources import IMAGE, is_hub_id, open_images, read_image, read_rows
+from inverters.data.sources import image_name, is_hub_id, open_images, read_image, read_rows
 from inverters.errors import DataError, ImageError
 
 
@@ -44,8 +43,7 @@ def load_photographs(
     skipped = []
     rows = open_images([data], split, column, streaming=limit is not None and is_hub_id(data))
     for number, row in enumerate(read_rows(rows, data)):
-        path = (row[IMAGE] or {}).get("path")
-        name = Path(path).name if path else f"row {number}"
+        name = image_name(row, number)
         try:
             image = resize_shorter_side(read_image(row), size)
         except ImageError as error:

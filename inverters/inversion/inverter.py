@@ -134,11 +134,11 @@ class Inverter(nn.Module):
         if tile is not None and (tile < 1 or tile % multiple):
             raise InverterError(f"tile must be a positive multiple of {multiple}, not {tile}")
         height, width = images.shape[-2:]
-        if tile is None and height * width > MAX_WHOLE:
-            tile = TILE
         for layer in self.layers:
             self._require_size(layer, (height, width))
         images = self._padded(images)
+        if tile is None and images.shape[-2] * images.shape[-1] > MAX_WHOLE:
+            tile = TILE
         if tile is None or tile >= max(images.shape[-2:]):
             features = self._encode(images, self.layers)
             results = {layer: self._decode(layer, features.pop(layer)) for layer in self.layers}

@@ -267,11 +267,11 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def deny(self: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(self))
+    def deny(path: Path, _limit: int) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
 
     (tmp_path / "photo.png").touch()
-    monkeypatch.setattr(Path, "read_bytes", deny)
+    monkeypatch.setattr("inverters.data.images.read_file", deny)
     with pytest.raises(ImageError, match=r"^cannot read .*photo\.png: Permission denied$"):
         load_image(tmp_path / "photo.png")
 

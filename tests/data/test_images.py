@@ -8,7 +8,15 @@ import torch
 from image_files import encode, photograph, pixel
 from PIL import Image
 
-from inverters.data.images import load_image, resize_shorter_side, round_to_8_bits, save_png, to_image, to_pillow
+from inverters.data.images import (
+    center_crop,
+    load_image,
+    resize_shorter_side,
+    round_to_8_bits,
+    save_png,
+    to_image,
+    to_pillow,
+)
 from inverters.errors import ImageError, OutputError
 
 # Converting what holds an image
@@ -170,3 +178,11 @@ def test_a_failed_save_keeps_the_old_file_and_leaves_no_partial_one(
         save_png(torch.zeros(3, 2, 2), tmp_path / "out.png")
     assert (tmp_path / "out.png").read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["out.png"]
+
+
+def test_the_square_in_the_middle_of_a_long_image_takes_little_memory() -> None:
+    image = torch.zeros(1, 3, 2, 60_000)
+    image[..., 29_000:31_000] = torch.rand(1, 3, 2, 2000)
+    squares = [center_crop(some, 200) for some in (image, image[..., 29_900:30_100])]  # else 6 million columns
+    assert squares[0].shape == (1, 3, 200, 200)
+    assert torch.allclose(*squares, atol=1 / 255 + 1e-6)

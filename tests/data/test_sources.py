@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from image_files import encoded, greys, parquet, tar
 
@@ -137,11 +140,41 @@ def test_a_cell_without_an_image(cell: dict[str, Any] | None) -> None:
         read_image({"image": cell})
 
 
-def test_an_image_inside_an_archive_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        "{}/a.png",
+        "zip://a.png::file://{}/photos.zip",
+        "zip://a.png::s3://bucket/a.zip",
+        "http://localhost/a.png",
+        "a\0b",
+    ],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_cell_that_names_a_file_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: bool, path: str
+) -> None:
+    def opened(*_: Any, **__: Any) -> None:
+        raise AssertionError("opened")
+
+    monkeypatch.setattr(fsspec, "open", opened)
+    (tmp_path / "a.png").write_bytes(encoded(9))
+    path = path.format(tmp_path)
+    pq.write_table(pa.table({"photo": [path]}), tmp_path / "paths.parquet")
+    (row,) = open_images([str(tmp_path / "paths.parquet")], "train", "photo", streaming)
+    with pytest.raises(ImageError, match="must hold the bytes of its images, not paths or addresses"):
+        read_image(row)
+
+
+def test_a_cell_of_the_hub_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(9))
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
-        archive.writestr("a.png", encoded(9))
+        archive.write(tmp_path / "a.png", "a.png")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr("inverters.data.sources.HUB", "file://")
     url = f"zip://{{}}::file://{tmp_path / 'photos.zip'}"
-    assert read_image({"image": {"bytes": None, "path": url.format("a.png")}}).mul(255).unique().tolist() == [9]
+    for path in (str(tmp_path / "a.png"), url.format("a.png")):
+        assert read_image({"image": {"bytes": None, "path": path}}).mul(255).unique().tolist() == [9]
     with pytest.raises(ImageError, match=r"b\.png"):
         read_image({"image": {"bytes": None, "path": url.format("b.png")}})
 

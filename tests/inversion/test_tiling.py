@@ -120,3 +120,12 @@ def test_a_large_image_is_inverted_in_tiles_by_itself(monkeypatch: pytest.Monkey
         inverter.reconstruct(torch.rand(1, 3, 64, width), progress=lambda *counts: seen.append(counts))  # noqa: B023
         assert seen[-1] == (expected, expected)
         assert len(seen) == expected
+
+
+def test_a_thin_image_is_inverted_in_tiles_if_padding_makes_it_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inverters.inversion.inverter.MAX_WHOLE", 64 * 64)
+    monkeypatch.setattr("inverters.inversion.inverter.TILE", 64)
+    inverter = Inverter(VGGEncoder(["relu1_1"], weights="random"), {}, torch.device("cpu"))
+    seen: list[tuple[int, int]] = []
+    inverter.reconstruct(torch.rand(1, 3, 1, 256), progress=lambda *counts: seen.append(counts))  # 32×256 when padded
+    assert seen[-1] == (4, 4)
