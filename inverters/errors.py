@@ -45,6 +45,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory is exhausted, which torch reports by a class of its own on GPUs only."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in words or "allocate memory" in words
+
+
 def shorten(text: str, length: int = 80) -> str:
     """Return `text`, or its first `length` characters and an ellipsis: what a message quotes may have any length."""
     return text if len(text) <= length else f"{text[:length]}…"

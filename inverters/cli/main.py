@@ -16,7 +16,7 @@ from inverters.cli.layers import download_weights, layers
 from inverters.cli.optimize import optimize
 from inverters.cli.predict import predict
 from inverters.cli.train import train
-from inverters.errors import InverterError
+from inverters.errors import InverterError, is_out_of_memory
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,6 +45,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
     except InverterError as error:
         _fail(error, str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        _fail(error, "this takes more memory than there is. INVERTERS_DEBUG=1 shows where")
     except OSError as error:  # of a file that no command expects to fail: a full disk, a name that is too long
         name = f"{error.filename}: " if error.filename else ""
         _fail(error, f"{name}{error.strerror or error}. INVERTERS_DEBUG=1 shows where")

@@ -9,7 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from inverters.data.images import resize_shorter_side
-from inverters.errors import ImageError, InverterError, OutputError
+from inverters.errors import ImageError, InverterError, OutputError, is_out_of_memory
 from inverters.inversion.inversion import Inversion
 from inverters.inversion.runner import MethodRunner, Step
 from inverters.prediction.inputs import Images
@@ -50,7 +50,8 @@ class Reader:
         except (ImageError, OutputError) as error:
             return Failure(source, str(error) if source in str(error) else f"{source}: {error}")
         except (MemoryError, RuntimeError) as error:
-            _require_out_of_memory(error)
+            if not is_out_of_memory(error):
+                raise
             return Failure(source, f"cannot read {source}: it takes more memory than there is")
 
 
@@ -120,7 +121,8 @@ class Pipeline:
         except InverterError as error:
             return Failure(source, f"{source}: {error}")
         except (MemoryError, RuntimeError) as error:
-            _require_out_of_memory(error)
+            if not is_out_of_memory(error):
+                raise
             height, width = image.shape[-2:]
             advice = "use a smaller --size or --tile"
             return Failure(source, f"{source}: {width}×{height} pixels take more memory than there is: {advice}")
@@ -129,10 +131,3 @@ class Pipeline:
 
 def _identity(prediction: Prediction) -> Prediction:
     return prediction
-
-
-def _require_out_of_memory(error: Exception) -> None:
-    """Raise `error` again unless memory is exhausted, which torch reports by a class of its own on GPUs only."""
-    words = str(error).lower()
-    if not (isinstance(error, MemoryError) or "out of memory" in words or "allocate memory" in words):
-        raise error

@@ -1,6 +1,7 @@
 """Reading a run's configuration from YAML, with overrides from the command line. Every mistake is one line."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Hashable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from inverters.errors import ConfigError, shorten
+from inverters.files import read_file
 from inverters.training.config import RENAMED, TrainConfig
+
+LARGEST_CONFIG = 1_000_000  # bytes
+MOST_NODES = 100_000
+MOST_MISTAKES = 20  # that are explained
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -20,14 +26,14 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
             with the file, the key and the nearest valid name.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        values = _load(read_file(path, LARGEST_CONFIG).decode())
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not a text file: {error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2024-99-99 is a ValueError
+    except Exception as error:  # YAML's tags raise nearly anything: !!bool x a KeyError, 2024-99-99 a ValueError
         raise ConfigError(f"{path}: not valid YAML: {_explain_yaml(error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds no keys; see configs/quickstart.yaml for an example")
@@ -47,22 +53,47 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
 
 def explain(error: ValidationError) -> list[str]:
-    """One line for each mistake in a configuration: the key, and what is wrong with its value."""
-    return [_explain(mistake) for mistake in error.errors()]
+    """One line for each of the first mistakes in a configuration: the key, and what is wrong with its value."""
+    found = error.errors()
+    more = [f"and {len(found) - MOST_MISTAKES} more mistakes"] if len(found) > MOST_MISTAKES else []
+    return [_explain(mistake) for mistake in found[:MOST_MISTAKES]] + more
 
 
 class _StrictLoader(yaml.SafeLoader):
     """A YAML loader that refuses duplicate keys, of which the others would keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        nodes = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        keys = [self.construct_object(key, deep=True) for key in nodes]
-        for number, key in enumerate(keys):
-            if key in keys[:number]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", nodes[number].start_mark
-                )
+        seen = set()
+        for key in (key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"):
+            value = self.construct_object(key, deep=True)
+            if isinstance(value, Hashable) and value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {value!r} stands twice", key.start_mark)
+            seen |= {value} if isinstance(value, Hashable) else set()
         return super().construct_mapping(node, deep)
+
+
+def _load(text: str) -> Any:
+    """The value of a YAML text; raises nearly anything if it is not valid, or if its aliases make too much of it."""
+    loader = _StrictLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _expanded(node, {}) > MOST_NODES:
+            raise ValueError(f"its aliases make more than {MOST_NODES:,} values of it")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _expanded(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values a node stands for when its aliases are expanded; infinitely many where it contains itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf  # until its parts are counted
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        nodes = [one for part in parts for one in (part if isinstance(part, tuple) else (part,))]
+        known[id(node)] = 1 + sum(_expanded(one, known) for one in nodes)
+    return known[id(node)]
 
 
 def _explain_yaml(error: Exception) -> str:
@@ -70,8 +101,10 @@ def _explain_yaml(error: Exception) -> str:
         return "too deeply nested"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return " ".join(str(error).partition(";")[0].split())  # without Python's hint for too many digits
+        return f"line {mark.line + 1}, column {mark.column + 1}: {shorten(str(error.problem), 200)}"
+    if isinstance(error, KeyError | TypeError | AttributeError):  # of a tag's constructor, such as !!bool x
+        return "a value does not fit its tag"
+    return shorten(" ".join(str(error).partition(";")[0].split()), 200)  # without Python's hint for too many digits
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -89,8 +122,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
             values.pop(old, None)
             name = new
     try:
-        values[name] = yaml.load(text, Loader=_StrictLoader)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        values[name] = _load(text)
+    except Exception:  # see load_config
         raise ConfigError(f"{shown}: {shorten(text)!r} is not a YAML value") from None
 
 
@@ -116,5 +149,5 @@ def _explain(mistake: Any) -> str:
 def _shown(value: Any) -> str:
     try:
         return shorten(repr(value))
-    except ValueError:  # Python prints no integer of more than 4,300 digits
-        return f"an integer of {value.bit_length()} bits"
+    except (ValueError, RecursionError):  # Python prints no integer of more than 4,300 digits
+        return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else "a value too large to show"

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from inverters.decoders.names import VECTOR_STRIDE, most_stages
+from inverters.decoders.names import MOST_BLOCKS, VECTOR_STRIDE, most_stages
 from inverters.encoders.layers import Layer
 from inverters.encoders.names import DEFAULT_ENCODER, named_weights, require_encoder
 from inverters.errors import InverterError
@@ -30,10 +30,17 @@ def _no_boolean(value: Any) -> Any:
 
 
 Number = BeforeValidator(_no_boolean)  # in Python, and so in pydantic, True is 1
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Number]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Number]
-NonNegativeInt = Annotated[int, Field(ge=0), Number]
-PositiveInt = Annotated[int, Field(gt=0), Number]
+LARGEST = 1_000_000_000  # of any number: what is built or computed from it stays finite
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False), Number]
+Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False), Number]
+NonNegativeInt = Annotated[int, Field(ge=0, le=LARGEST), Number]
+PositiveInt = Annotated[int, Field(gt=0, le=LARGEST), Number]
+Side = Annotated[int, Field(gt=0, le=65_535), Number]  # pixels, as of the images that are read
+BatchSize = Annotated[int, Field(gt=0, le=65_535), Number]
+Workers = Annotated[int, Field(ge=0, le=1024), Number]
+Width = Annotated[int, Field(gt=0, le=8192), Number]  # channels
+Blocks = Annotated[int, Field(ge=0, le=MOST_BLOCKS), Number]
+Depth = Annotated[int, Field(gt=0, le=MOST_BLOCKS), Number]
 Scale = Annotated[float, Field(gt=0, le=1), Number]
 Sources = Annotated[list[str], Field(min_length=1), BeforeValidator(_as_list)]
 
@@ -85,15 +92,15 @@ class DecoderConfig(Section):
     the [width, residual blocks] of the first half.
     """
 
-    stages: dict[PositiveInt, list[tuple[PositiveInt, NonNegativeInt]]] = {}
-    vector_stages: list[tuple[PositiveInt, NonNegativeInt]] | None = None
+    stages: dict[PositiveInt, list[tuple[Width, Blocks]]] = {}
+    vector_stages: list[tuple[Width, Blocks]] | None = None
     log_compress: StrictBool = False
     initial: str | None = None
     initial_objective: Literal["pixel", "perceptual", "linear"] | None = None
-    corrections: NonNegativeInt = 0
-    correction_sizes: dict[PositiveInt, tuple[PositiveInt, PositiveInt]] = {}
+    corrections: Blocks = 0
+    correction_sizes: dict[PositiveInt, tuple[Width, Depth]] = {}
     through: str | None = None
-    through_size: tuple[PositiveInt, NonNegativeInt] = (320, 4)
+    through_size: tuple[Width, Blocks] = (320, 4)
 
     @property
     def base_is_frozen(self) -> bool:
@@ -160,11 +167,11 @@ class DataConfig(Section):
     streaming: StrictBool = False
     shuffle_buffer: PositiveInt = 1000
     validation_limit: PositiveInt | None = None
-    resize: PositiveInt | None = None
+    resize: Side | None = None
     scale: tuple[Scale, Scale] | None = None
-    crop_size: PositiveInt = 128
-    batch_size: PositiveInt = 16
-    workers: NonNegativeInt = 2
+    crop_size: Side = 128
+    batch_size: BatchSize = 16
+    workers: Workers = 2
 
     @field_validator("scale")
     @classmethod

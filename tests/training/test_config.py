@@ -1,4 +1,5 @@
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from inverters.training.config_file import load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
+LAUGHS = "".join(["a0: &a0 [ha]\n", *(f"a{n + 1}: &a{n + 1} [{f'*a{n}, ' * 9}]\n" for n in range(9))]).encode()
 GOOD = """\
 layers: [relu1_2]
 data: {train: photographs, validation: others}
@@ -199,6 +201,13 @@ def test_an_unknown_encoder(path: Path) -> None:
         ("loss.adversarial=1", "loss.adversarial: must be 0 for objective pixel; set objective: perceptual to train"),
         ("optimizer.learning_rate=0", "optimizer.learning_rate: Input should be greater than 0 (got 0)"),
         ("optimizer.learning_rate=.inf", "optimizer.learning_rate: Input should be a finite number (got inf)"),
+        ("optimizer.learning_rate=1e+300", "optimizer.learning_rate: Input should be less than or equal to 1000000000 (got"),
+        ("trainer.steps=1.0e+300", "trainer.steps: Unable to parse input string as an integer, exceeded maximum size (got"),
+        ("data.crop_size=65536", "data.crop_size: Input should be less than or equal to 65535 (got 65536)"),
+        ("data.workers=2000", "data.workers: Input should be less than or equal to 1024 (got 2000)"),
+        ("decoder.stages.4=[[100000000, 1]]", "decoder.stages.4.0.0: Input should be less than or equal to 8192 (got 1"),
+        ("decoder.stages.4=[[1, 100000000]]", "decoder.stages.4.0.1: Input should be less than or equal to 64 (got 100"),
+        ("decoder.corrections=65", "decoder.corrections: Input should be less than or equal to 64 (got 65)"),
         ("seed=true", "seed: Input should be a number (got True)"),
         ("trainer.steps=true", "trainer.steps: Input should be a number (got True)"),
         ("optimizer.learning_rate=false", "optimizer.learning_rate: Input should be a number (got False)"),
@@ -303,6 +312,12 @@ def test_a_key_that_stands_twice(path: Path) -> None:
         (b"seed: 2024-99-99", "not valid YAML: month must be in 1..12"),
         (b"seed: " + b"[" * 3000 + b"]" * 3000, "not valid YAML: too deeply nested"),
         (b"seed: " + b"1" * 5000, "not valid YAML: Exceeds the limit (4300 digits) for integer string conversion"),
+        (b"seed: !!bool x", "not valid YAML: a value does not fit its tag"),
+        (b"seed: !!set [1]", "not valid YAML: a value does not fit its tag"),
+        (b"seed: !!timestamp x", "not valid YAML: a value does not fit its tag"),
+        (b"seed: &a [*a]", "not valid YAML: its aliases make more than 100,000 values of it"),
+        (LAUGHS, "not valid YAML: its aliases make more than 100,000 values of it"),
+        (b"#" * 1_000_001, "cannot be read: it has more than 1,000,000 bytes"),
         (b"? [a]\n: 1", "not valid YAML: line 1, column 3: found unhashable key"),
         (b"a: \x00", "not valid YAML: unacceptable character #x0000"),
         (b"\x89PNG\r\n\x1a\n\x00\xff", "is not a text file: 'utf-8' codec can't decode byte 0x89 in position 0"),
@@ -320,6 +335,13 @@ def test_files_that_are_no_config(path: Path, content: bytes, expected: str) -> 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert mistake(tmp_path / "none.yaml") == "no such file"
     assert mistake(tmp_path) == "cannot be read: Is a directory"
+
+
+def test_many_keys_and_many_mistakes_take_no_time(path: Path) -> None:
+    path.write_text(GOOD + "".join(f"k{number}: 1\n" for number in range(20_000)))
+    started = time.perf_counter()
+    assert mistakes(path)[20:] == ["and 19980 more mistakes"]
+    assert time.perf_counter() - started < 20
 
 
 # The shipped files
