@@ -1,5 +1,6 @@
 """What several test files need: a tiny encoder's published decoders, and a way to run the command line."""
 
+import json
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from PIL import Image
 
 from inverters.cli.main import main
 from inverters.decoders.base import Decoder
-from inverters.decoders.card import DecoderCard
+from inverters.decoders.card import CARD_FILE, DecoderCard
 from inverters.decoders.convolutional import ConvDecoder
 from inverters.decoders.corrected import CorrectedDecoder
 from inverters.decoders.published import publish_decoder
@@ -61,6 +62,12 @@ def publish_tiny(
         )
         publish_decoder(decoder, card, root)
     return root
+
+
+def remove_checksum(folder: Path) -> None:
+    """Take the SHA-256 of the model out of a decoder's card, as in those of earlier versions."""
+    card = json.loads((folder / CARD_FILE).read_text())
+    (folder / CARD_FILE).write_text(json.dumps(card | {"sha256": None}))
 
 
 class Outcome(NamedTuple):

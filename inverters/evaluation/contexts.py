@@ -12,6 +12,7 @@ from inverters.encoders.registry import create_encoder
 from inverters.evaluation.profiling import timed
 from inverters.inversion.edit_names import Edit
 from inverters.inversion.edits import apply
+from inverters.inversion.inputs import require_finite_pixels
 from inverters.inversion.inverter import Inverter, weights_digest
 from inverters.inversion.loading import load_inverters
 from inverters.inversion.methods import Decode, Method, Optimize, Reconstruction, create_method
@@ -54,6 +55,7 @@ class LayerContext:
             decoder is warmed up, and its time is a median.
 
         Raises:
+            InverterError: its pixels are not finite.
             KeyboardInterrupt: Ctrl-C ended an optimisation.
         """
         method, encoder, size = self.methods[name], self.inverter.encoder, (image.shape[2], image.shape[3])
@@ -62,7 +64,9 @@ class LayerContext:
             features = self.inverter.encode(image, [self.layer], exact=method.exact)
             if edit and isinstance(method, Decode):
                 features = apply(features, [edit], method.inverter, size, self.seed)
-            return method(features[self.layer], encoder, encoder.layers[self.layer], size)
+            found = method(features[self.layer], encoder, encoder.layers[self.layer], size)
+            require_finite_pixels(found.images, self.layer, name)
+            return found
 
         if edit:
             return timed(reconstruct, self.inverter.device)

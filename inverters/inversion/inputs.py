@@ -32,6 +32,12 @@ def require_shape(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
         raise InverterError(f"{name} must be {_shape(shape)}, not {_shape(tensor.shape)}")
 
 
+def require_finite_pixels(images: Tensor, layer: str, method: str) -> None:
+    """Raise InverterError unless the reconstructions from `layer` by `method` are finite."""
+    if not images.isfinite().all():
+        raise InverterError(f"{method} gives pixels at {layer} that are not finite: check the weights of its decoder")
+
+
 def padded_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
     """Height and width after `pad_to_multiple`."""
     height, width = size

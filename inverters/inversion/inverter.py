@@ -123,7 +123,8 @@ class Inverter(nn.Module):
             progress: called after each tile.
 
         Returns:
-            N×3×H×W float32 in [0, 1] by layer, on the inverter's device.
+            N×3×H×W float32 in [0, 1] by layer, on the inverter's device; NaN where a decoder's weights are so damaged
+            that its pixels are not finite.
 
         Raises:
             InverterError: `images` are not such images, `tile` is not such a multiple, or the images need tiles but a
@@ -176,7 +177,7 @@ class Inverter(nn.Module):
         pixels = pixels.float()
         if not pixels.isfinite().all():
             require_finite(features, self.encoder.name, layer)
-            raise InverterError(f"the decoder of {layer} gives pixels that are not finite: check its weights")
+            pixels = pixels.masked_fill(pixels.isinf(), torch.nan)  # which clamping would make black or white
         return pixels.clamp(0, 1)
 
     def _encode_layer(self, layer: str, images: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from inverters.encoders.classes import Classifier, find_classifier
 from inverters.encoders.labels import Label
 from inverters.encoders.names import DEFAULT_ENCODER
 from inverters.encoders.registry import create_encoder
+from inverters.inversion.inputs import require_finite_pixels
 from inverters.inversion.inversion import Inversion
 from inverters.inversion.inverter import Inverter, weights_digest
 from inverters.inversion.loading import load_inverters
@@ -73,7 +74,8 @@ class MethodRunner:
             progress: called after each tile or iteration.
 
         Raises:
-            InverterError: the image is too large for optimisation, or `tile` does not fit the encoder.
+            InverterError: the image is too large for optimisation, `tile` does not fit the encoder, or a reconstruction
+                is not finite.
         """
         if self.crop:
             (image,) = center_crop(image[None], self.crop, self.inverter.encoder.input_crop)
@@ -83,6 +85,8 @@ class MethodRunner:
         else:
             images, interrupted, notes = self._decode(image, tile, progress), False, ()
         seconds = time.perf_counter() - started
+        for layer, one in images.items():
+            require_finite_pixels(one, layer, self.provenance.method)
         labels: dict[str, tuple[Label, ...]] = {}
         if self.classifier:
             found = self.classifier.labels(torch.stack([image.cpu(), *images.values()]))

@@ -30,7 +30,7 @@ def _no_boolean(value: Any) -> Any:
 
 
 Number = BeforeValidator(_no_boolean)  # in Python, and so in pydantic, True is 1
-LARGEST = 1_000_000_000  # of any number: what is built or computed from it stays finite
+LARGEST = 1_000_000_000_000  # of any number: what is built or computed from it stays finite
 NonNegative = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False), Number]
 Positive = Annotated[float, Field(gt=0, le=LARGEST, allow_inf_nan=False), Number]
 NonNegativeInt = Annotated[int, Field(ge=0, le=LARGEST), Number]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import remove_checksum
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -155,6 +156,7 @@ def test_weights_that_are_not_stored_as_the_card_says(
     folder = published(decoder, encoder, tmp_path, card)
     other = published(decoder, encoder, tmp_path / "other", file)
     (other / MODEL_FILE).replace(folder / MODEL_FILE)
+    remove_checksum(folder)
     with pytest.raises(CheckpointError) as error:
         load_decoder(folder, encoder)
     path = folder / MODEL_FILE
@@ -177,6 +179,7 @@ def test_a_file_whose_tensors_do_not_fit(
 ) -> None:
     path = published(made("conv", encoder), encoder, tmp_path, "int8") / MODEL_FILE
     save_file({key: value for key, value in (load_file(path) | change).items() if value is not None}, path)
+    remove_checksum(path.parent)
     with pytest.raises(CheckpointError) as error:
         load_decoder(path.parent, encoder)
     assert str(error.value).startswith(f"{path} is not the decoder of its card: ")
