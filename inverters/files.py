@@ -11,6 +11,14 @@ from pathlib import Path
 
 from inverters.errors import OutputError
 
+PACKAGE = Path(__file__).parent
+
+
+def shipped_folder(name: str) -> Path:
+    """The folder `name` that comes with inverters: inside the package of a wheel, beside it in a checkout."""
+    in_wheel = PACKAGE / name
+    return in_wheel if in_wheel.is_dir() else PACKAGE.parent / name
+
 
 def read_file(path: str | Path, limit: int) -> bytes:
     """Read a regular file of at most `limit` bytes: neither a pipe, which may never end, nor a device.

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import TypedDict
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from inverters.app.networks import Network
 from inverters.data.images import round_to_8_bits, to_pillow
 from inverters.encoders.classes import find_classifier
+from inverters.encoders.labels import Label
 from inverters.encoders.names import find_layers
 from inverters.inversion.inverter import Inverter
 from inverters.metrics import feature_error, peak_signal_noise_ratio, structural_similarity
@@ -123,36 +123,45 @@ def empty_pane(
 def fill(pane: Pane, image: Tensor, inverter: Inverter) -> Iterator[Pane]:
     """Reconstruct `image`, 3×H×W, from every layer of `pane`, and yield the pane after each of them."""
     size, count = (image.shape[1], image.shape[2]), len(pane["depths"])
-    if classifier := find_classifier(inverter.encoder):
-        pane = {**pane, "label": str(classifier.labels(image[None])[0][0])}
+    original = seen_in(image[None], inverter)
+    pane = {**pane, "label": original and str(original)}
     features = inverter.encode(image[None], [depth["layer"] for depth in pane["depths"]])
     for number, depth in enumerate(pane["depths"]):
         some = features.pop(depth["layer"])
         picture = inverter.decode({depth["layer"]: some}, size)[depth["layer"]]
         depths = [*pane["depths"]]
-        depths[number] = filled(depth, picture, image, some, inverter)
+        depths[number] = filled(depth, picture, image, some, inverter, original)
         note = f"{number + 1} of {count} depths" if number + 1 < count else ""
         pane = {**pane, "depths": depths, "note": note}
         yield pane
 
 
-def filled(depth: Depth, picture: Tensor, image: Tensor, features: Tensor, inverter: Inverter) -> Depth:
-    """`depth` with the reconstruction `picture`, 1×3×H×W, and its scores against `image`, 3×H×W, and its features."""
+def seen_in(image: Tensor, inverter: Inverter) -> Label | None:
+    """The class that the network sees in `image`, 1×3×H×W; None if it has no classifier."""
+    classifier = find_classifier(inverter.encoder)
+    return classifier.labels(image)[0][0] if classifier else None
+
+
+def filled(
+    depth: Depth, picture: Tensor, image: Tensor, features: Tensor, inverter: Inverter, original: Label | None
+) -> Depth:
+    """`depth` with the reconstruction `picture`, 1×3×H×W, and its scores against `image`, 3×H×W, and its features.
+
+    Args:
+        original: what the network sees in `image`.
+    """
     eight_bits = round_to_8_bits(picture.cpu())
     again = inverter.encode(eight_bits, [depth["layer"]])[depth["layer"]]
     target = image[None].cpu()
-    label, agrees = None, None
-    if classifier := find_classifier(inverter.encoder):
-        (original, *_), (seen, *_) = classifier.labels(torch.cat([target, eight_bits]))
-        label, agrees = str(seen), seen.name == original.name
+    seen = seen_in(eight_bits, inverter)
     return {
         **depth,
         "picture": data_uri(to_pillow(picture[0])),
         "psnr": finite(peak_signal_noise_ratio(eight_bits, target).item()),
         "ssim": structural_similarity(eight_bits, target).item(),
         "feature_error": finite(feature_error(again, features).item()),
-        "label": label,
-        "agrees": agrees,
+        "label": seen and str(seen),
+        "agrees": seen.name == original.name if seen and original else None,
     }
 
 

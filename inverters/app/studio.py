@@ -12,7 +12,7 @@ from torch import Tensor
 from inverters.app.edited import Changes, Edited, edit, edits_of
 from inverters.app.networks import OBJECTIVES, Network
 from inverters.app.optimisation import Step, optimise
-from inverters.app.panes import Pane, empty_pane, fill, filled
+from inverters.app.panes import Pane, empty_pane, fill, filled, seen_in
 from inverters.errors import unknown_name
 from inverters.inversion.inverter import Inverter
 
@@ -126,9 +126,10 @@ class Studio:
                     yield {**pane, "note": note}
                 else:
                     features = inverter.encode(image[None], [layer])[layer]
+                    original = seen_in(image[None], inverter)
                     depths = [*pane["depths"]]
-                    depths[number] = filled(depths[number], step, image, features, inverter)
-                    yield {**pane, "depths": depths}
+                    depths[number] = filled(depths[number], step, image, features, inverter, original)
+                    yield {**pane, "label": original and str(original), "depths": depths}
         finally:
             stop.set()
             if self._stops.get(session) is stop:  # and not that of a later one

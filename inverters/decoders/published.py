@@ -20,12 +20,11 @@ from inverters.encoders.base import Encoder
 from inverters.encoders.layers import Layer
 from inverters.encoders.names import DEFAULT_ENCODER, list_layers, named_weights, weights_label
 from inverters.errors import CheckpointError, first_line, shorten, unknown_name
-from inverters.files import atomic_write, make_folder, read_file
+from inverters.files import atomic_write, make_folder, read_file, shipped_folder
 
 MODEL_FILE = "model.safetensors"
 LARGEST_MODEL = 4_000_000_000  # bytes
 CHECKPOINTS_VARIABLE = "INVERTERS_CHECKPOINTS"
-PACKAGE = Path(__file__).parents[1]
 DecoderT = TypeVar("DecoderT", bound=Decoder)
 
 
@@ -125,8 +124,7 @@ def find_checkpoints(explicit: Path | None = None) -> Path:
 
 def shipped_checkpoints() -> Path:
     """The folder of the shipped decoders."""
-    in_wheel, in_sources = PACKAGE / "checkpoints", PACKAGE.parent / "checkpoints"
-    return in_wheel if in_wheel.is_dir() else in_sources
+    return shipped_folder("checkpoints")
 
 
 def available_decoders(

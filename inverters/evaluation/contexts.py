@@ -64,21 +64,18 @@ class LayerContext:
             features = self.inverter.encode(image, [self.layer], exact=method.exact)
             if edit and isinstance(method, Decode):
                 features = apply(features, [edit], method.inverter, size, self.seed)
-            found = method(features[self.layer], encoder, encoder.layers[self.layer], size)
-            require_finite_pixels(found.images, self.layer, name)
-            return found
+            return method(features[self.layer], encoder, encoder.layers[self.layer], size)
 
-        if edit:
-            return timed(reconstruct, self.inverter.device)
-
-        if isinstance(method, Optimize):
+        if edit or isinstance(method, Optimize):
             result, seconds = timed(reconstruct, self.inverter.device)
-            if result.interrupted:
-                raise KeyboardInterrupt
-            return result, seconds
-        reconstruct()
-        runs = [timed(reconstruct, self.inverter.device) for _ in range(REPEATS)]
-        return runs[0][0], median(seconds for _, seconds in runs)
+        else:
+            reconstruct()
+            runs = [timed(reconstruct, self.inverter.device) for _ in range(REPEATS)]
+            result, seconds = runs[0][0], median(some for _, some in runs)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        require_finite_pixels(result.images, self.layer, name)
+        return result, seconds
 
 
 def load_contexts(

@@ -10,7 +10,6 @@ from inverters.data.images import load_image
 from inverters.decoders.card import CARD_FILE, DecoderCard, read_card
 from inverters.decoders.published import (
     MODEL_FILE,
-    PACKAGE,
     add_checksum,
     available_decoders,
     build_decoder,
@@ -20,7 +19,7 @@ from inverters.decoders.published import (
 )
 from inverters.encoders.names import DEFAULT_ENCODER, list_layers
 from inverters.errors import CheckpointError, OutputError
-from inverters.files import atomic_write
+from inverters.files import PACKAGE, atomic_write
 from inverters.inversion.invert import invert
 
 PAGE = "README.md"

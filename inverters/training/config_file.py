@@ -66,9 +66,11 @@ class _StrictLoader(yaml.SafeLoader):
         seen = set()
         for key in (key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"):
             value = self.construct_object(key, deep=True)
-            if isinstance(value, Hashable) and value in seen:
+            if not isinstance(value, Hashable):
+                continue  # which is refused below
+            if value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {value!r} stands twice", key.start_mark)
-            seen |= {value} if isinstance(value, Hashable) else set()
+            seen.add(value)
         return super().construct_mapping(node, deep)
 
 

@@ -3,14 +3,12 @@
 from pathlib import Path
 
 from inverters.errors import ConfigError, unknown_name
-
-PACKAGE = Path(__file__).parents[1]
+from inverters.files import shipped_folder
 
 
 def shipped_configs() -> dict[str, Path]:
     """The files of the configurations that come with the package, by name, such as `quickstart` or `shipped/deep`."""
-    inside = PACKAGE / "configs"  # in an installed wheel; a checkout has them beside the package
-    root = inside if inside.is_dir() else PACKAGE.parent / "configs"
+    root = shipped_folder("configs")
     files = sorted(root.rglob("*.yaml"), key=lambda file: (len(file.parts), file))
     return {file.relative_to(root).with_suffix("").as_posix(): file for file in files}
 
@@ -24,9 +22,9 @@ def find_config(name: Path) -> Path:
         ConfigError: there is no such file.
         UnknownNameError: `name` is not the path of a file, and no configuration of that name comes with the package.
     """
-    shipped = shipped_configs()
     if name.is_file():
         return name
+    shipped = shipped_configs()
     if name.as_posix() in shipped:
         return shipped[name.as_posix()]
     if name.exists():

@@ -11,7 +11,6 @@ import torch
 from conftest import remove_checksum
 from torch import Tensor, nn
 
-from inverters.decoders import published as publishing
 from inverters.decoders.base import Decoder, LayerDict
 from inverters.decoders.card import CARD_FILE, DecoderCard, read_card
 from inverters.decoders.convolutional import ConvDecoder
@@ -161,7 +160,7 @@ def test_where_decoders_are_looked_for(tmp_path: Path, monkeypatch: pytest.Monke
     a, b, source = tmp_path / "a", tmp_path / "b", tmp_path / "source"
     for folder in (a, b, source / "inverters", source / "checkpoints"):
         folder.mkdir(parents=True)
-    monkeypatch.setattr(publishing, "PACKAGE", source / "inverters")
+    monkeypatch.setattr("inverters.files.PACKAGE", source / "inverters")
 
     monkeypatch.setenv("INVERTERS_CHECKPOINTS", str(b))
     assert find_checkpoints(a) == a

@@ -11,7 +11,6 @@ import pytest
 from conftest import Outcome, publish_tiny
 from PIL import Image
 
-from inverters.decoders import published
 from inverters.encoders.names import DEFAULT_ENCODER
 from inverters.sharing import model_card
 from inverters.sharing.model_card import encoder_page, index_page
@@ -106,7 +105,7 @@ def test_nothing_is_written_into_an_installed_package(
 ) -> None:
     package = tmp_path / "site-packages" / "inverters"
     root = publish_tiny(package / "checkpoints")
-    monkeypatch.setattr(published, "PACKAGE", package)
+    monkeypatch.setattr("inverters.files.PACKAGE", package)
     monkeypatch.setattr(model_card, "PACKAGE", package)
     before = sorted(root.rglob("*"))
     for options in ([], ["--checkpoints", root]):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hooks import comments
 from pydantic import BaseModel
 
 from inverters.encoders.names import list_layers
@@ -357,23 +358,6 @@ def schema() -> dict[str, Any]:
     keys = {f"{name}.{key}": field for name, kind in sections().items() for key, field in kind.model_fields.items()}
     keys |= {name: field for name, field in TrainConfig.model_fields.items() if name not in sections()}
     return {key: ... if field.is_required() else field.get_default() for key, field in keys.items()}
-
-
-def comments(text: str) -> dict[str, str]:
-    """The comment of every key of a YAML file of two levels, with that of the lines that continue it."""
-    found: dict[str, str] = {}
-    section = key = ""
-    for line in text.splitlines():
-        content, _, comment = line.partition("#")
-        if match := re.match(r"( *)(\w+):(.*)", content):
-            indent, name, value = match.groups()
-            section = section if indent else name
-            key = f"{section}.{name}" if indent else name
-            if indent or value.strip():
-                found[key] = comment.strip()
-        elif comment and key in found:
-            found[key] += " " + comment.strip()
-    return found
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: path.name)

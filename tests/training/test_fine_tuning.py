@@ -66,7 +66,7 @@ def test_the_shipped_decoders_need_no_architecture(
     tmp_path: Path, config: Configured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where $INVERTERS_CHECKPOINTS names others."""
-    monkeypatch.setattr("inverters.decoders.published.PACKAGE", tmp_path / "package")
+    monkeypatch.setattr("inverters.files.PACKAGE", tmp_path / "package")
     monkeypatch.setenv("INVERTERS_CHECKPOINTS", str(tmp_path))
     publish_tiny(tmp_path / "package" / "checkpoints")
     folder, _ = train(config(decoder={"initial": "shipped", "stages": {}}, optimizer=HARDLY), tmp_path / "out")
