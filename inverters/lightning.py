@@ -1,10 +1,12 @@
 """Lightning's trainer as training and prediction use it."""
 
+import atexit
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -64,3 +66,10 @@ def interruptible(trainer: pl.Trainer) -> Iterator[None]:
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
+
+
+@atexit.register
+def _leave_process_group() -> None:
+    """Stop gloo's threads: one that still runs when the process ends aborts it. Lightning does so for NCCL only."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
