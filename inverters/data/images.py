@@ -104,12 +104,20 @@ def load_image(source: str | Path | bytes) -> Tensor:
     """
     if isinstance(source, bytes):
         return decode(source, "image")
-    require_image_paths([source])
+    return decode(read_encoded(source), str(source))
+
+
+def read_encoded(path: str | Path) -> bytes:
+    """Read the bytes of an image file.
+
+    Raises:
+        ImageError: it does not exist, cannot be read, is no regular file, or has more than 1 GB.
+    """
+    require_image_paths([path])
     try:
-        data = read_file(source, LARGEST_FILE)
+        return read_file(path, LARGEST_FILE)
     except OSError as error:
-        raise ImageError(f"cannot read {source}: {error.strerror}") from error
-    return decode(data, str(source))
+        raise ImageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def to_pillow(image: Tensor) -> Image.Image:

@@ -12,7 +12,7 @@ import fsspec  # type: ignore[import-untyped]
 from huggingface_hub.constants import HF_HUB_CACHE
 from torch import Tensor
 
-from inverters.data.images import LARGEST_FILE, load_image
+from inverters.data.images import LARGEST_FILE, load_image, read_encoded
 from inverters.data.paths import find_images, image_suffixes
 from inverters.errors import DataError, ImageError, InverterError, first_line
 from inverters.files import nearest_path, no_such_path
@@ -75,21 +75,30 @@ def read_image(row: Mapping[str, Any]) -> Tensor:
         ImageError: it cannot be read, or the row has none.
     """
     cell = row[IMAGE]
+    return load_image(cell if isinstance(cell, str) else read_cell(row))
+
+
+def read_cell(row: Mapping[str, Any]) -> bytes:
+    """Read the encoded image in a row of `open_images`.
+
+    Raises:
+        ImageError: it cannot be read, or the row has none.
+    """
+    cell = row[IMAGE]
     if isinstance(cell, str):
-        return load_image(cell)
+        return read_encoded(cell)
     if not cell or (cell["bytes"] is None and cell["path"] is None):
         raise ImageError("the row has no image")
     if cell["bytes"] is not None:
-        return load_image(cell["bytes"])
+        return bytes(cell["bytes"])
     path = cell["path"]
     if not _is_of_the_hub(path):
         raise ImageError(f"cannot read {path}: a data set must hold the bytes of its images, not paths or addresses")
     try:
         with fsspec.open(path, "rb") as file:
-            data = file.read(LARGEST_FILE)
+            return bytes(file.read(LARGEST_FILE))
     except Exception as error:  # what the network raises comes from several libraries
         raise ImageError(f"cannot read {path}: {first_line(error)}") from error
-    return load_image(data)
 
 
 def image_name(row: Mapping[str, Any], number: int) -> str:

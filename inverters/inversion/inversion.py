@@ -167,12 +167,18 @@ def encode_pictures(inversions: Sequence[Inversion]) -> dict[str, bytes]:
     return {name: _png(to_pillow(image)) for name, image in {"image": inversions[0].image, **pictures}.items()}
 
 
-def save_inversions(inversions: Sequence[Inversion], folder: Path, details: bool = False) -> ImageMetrics:
-    """Write several inversions of one image into `folder`; see `Inversion.save`. Earlier results there are replaced."""
+def save_inversions(
+    inversions: Sequence[Inversion], folder: Path, details: bool = False, encoded: bytes | None = None
+) -> ImageMetrics:
+    """Write several inversions of one image into `folder`; see `Inversion.save` and `save_results`.
+
+    Earlier results there are replaced.
+    """
     metrics = measure(inversions)
     pictures = {f"{name}.png": data for name, data in encode_pictures(inversions).items()}
     del pictures["image.png"]
-    save_results(folder, metrics, {**pictures, **_animations(inversions), STRIP: _png(compare(inversions, details))})
+    pictures |= {**_animations(inversions), STRIP: _png(compare(inversions, details))}
+    save_results(folder, metrics, pictures, encoded)
     return metrics
 
 

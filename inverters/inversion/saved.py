@@ -1,5 +1,6 @@
 """The folder of an image's results: `metrics.json`, and replacing earlier results."""
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -11,12 +12,13 @@ from typing import Any
 from inverters.encoders.labels import Label
 from inverters.encoders.names import list_layers
 from inverters.errors import OutputError
-from inverters.files import atomic_write, make_folder
+from inverters.files import atomic_write, make_folder, read_file
 from inverters.inversion.provenance import Provenance, differences, reconstruction_name
 
 Labels = tuple[Label, ...]
 
 METRICS, STRIP = "metrics.json", "depth.png"
+LARGEST_METRICS, LARGEST_PICTURE = 10_000_000, 4_000_000_000  # bytes
 ANIMATION = "mix.gif"  # after the layer's name
 
 
@@ -113,7 +115,7 @@ class ImageMetrics:
 def read_metrics(folder: Path) -> ImageMetrics | None:
     """Read `metrics.json` in `folder`; return None if it is missing, damaged, or of an earlier version."""
     try:
-        values = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        values = json.loads(read_file(folder / METRICS, LARGEST_METRICS))
         methods = tuple(MethodMetrics.from_json(one) for one in values["methods"].values())
         return ImageMetrics(values["image"], values["width"], values["height"], methods, _labels(values))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -134,15 +136,34 @@ def find_results(
     return saved, ", ".join(changes) or None
 
 
+def is_complete(folder: Path, encoded: bytes) -> bool:
+    """Whether `folder` has results of the image with these bytes, and all its files are as they were written."""
+    try:
+        digests = json.loads(read_file(folder / METRICS, LARGEST_METRICS))["sha256"]
+        return bool(
+            digests.pop("image") == _sha256(encoded)
+            and all(_sha256(read_file(folder / name, LARGEST_PICTURE)) == digest for name, digest in digests.items())
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 def is_same_image(first: str | None, second: str | None) -> bool:
     """Whether two names of images are equal or paths of the same file."""
     return first == second or bool(first and second and Path(first).absolute() == Path(second).absolute())
 
 
-def save_results(folder: Path, metrics: ImageMetrics, pictures: Mapping[str, bytes]) -> None:
+def save_results(
+    folder: Path, metrics: ImageMetrics, pictures: Mapping[str, bytes], encoded: bytes | None = None
+) -> None:
     """Write pictures by file name, and `metrics.json` last, so that a folder with this file is complete.
 
-    Earlier results are removed first, `metrics.json` before its pictures.
+    Earlier results are removed first, `metrics.json` before its pictures. It has the SHA-256 of each picture and, where
+    they are given, of the bytes of the image's file, by which `is_complete` knows them.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -154,10 +175,12 @@ def save_results(folder: Path, metrics: ImageMetrics, pictures: Mapping[str, byt
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"cannot replace the results in {folder}: {error.strerror or error}") from None
+    digests = {"image": encoded and _sha256(encoded)} | {name: _sha256(data) for name, data in pictures.items()}
+    content = metrics.as_json() | {"sha256": digests}
     try:
         for name, data in pictures.items():
             atomic_write(folder / name, data)
-        atomic_write(folder / METRICS, json.dumps(metrics.as_json(), indent=2, ensure_ascii=False) + "\n")
+        atomic_write(folder / METRICS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     except OutputError:
         for name in pictures:
             with suppress(OSError):

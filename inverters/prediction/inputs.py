@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from inverters.data.images import load_image
+from inverters.data.images import load_image, read_encoded
 from inverters.prediction.table import TABLE
 
 
@@ -27,6 +27,10 @@ class Images(Protocol):
         """Read the image, 3×H×W in [0, 1]; raise ImageError if that fails."""
         ...
 
+    def encoded(self, index: int) -> bytes:
+        """Read the bytes of its file; raise ImageError if that fails."""
+        ...
+
 
 class ImageFiles:
     """Image files, with results named by `folder_names`."""
@@ -45,6 +49,9 @@ class ImageFiles:
 
     def load(self, index: int) -> Tensor:
         return load_image(self.files[index])
+
+    def encoded(self, index: int) -> bytes:
+        return read_encoded(self.files[index])
 
 
 def folder_names(files: Sequence[Path]) -> list[str]:

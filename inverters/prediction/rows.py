@@ -3,7 +3,7 @@
 import datasets
 from torch import Tensor
 
-from inverters.data.sources import open_images, read_image
+from inverters.data.sources import open_images, read_cell, read_image
 
 
 class ImageRows:
@@ -34,3 +34,6 @@ class ImageRows:
 
     def load(self, index: int) -> Tensor:
         return read_image(self.rows[index])
+
+    def encoded(self, index: int) -> bytes:
+        return read_cell(self.rows[index])

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from inverters.errors import OutputError
+from inverters.errors import ImageError, OutputError
 from inverters.files import make_folder
 from inverters.inversion.inversion import Inversion, save_inversions
 from inverters.inversion.provenance import Provenance
-from inverters.inversion.saved import ImageMetrics, find_results
+from inverters.inversion.saved import ImageMetrics, find_results, is_complete
 from inverters.prediction.inputs import Images
 from inverters.prediction.table import TABLE, write_table
 
@@ -111,13 +111,19 @@ class FolderWriter:
             if self.overwrite:
                 return None
             raise OutputError(f"{folder} holds other results: {conflict}. Use --overwrite or another --output-dir")
-        return Prediction(metrics, folder, existing=True) if metrics and not metrics.interrupted else None
+        if metrics is None or metrics.interrupted or not is_complete(folder, self.images.encoded(index)):
+            return None
+        return Prediction(metrics, folder, existing=True)
 
     def write(self, index: int, result: Sequence[Inversion] | Failure) -> Prediction | Failure:
         if isinstance(result, Failure):
             return result
         folder = self.folder(index)
-        return Prediction(save_inversions(result, folder, self.details), folder)
+        try:
+            encoded = self.images.encoded(index)
+        except ImageError as error:  # it vanished meanwhile
+            return Failure(self.images.source(index), str(error))
+        return Prediction(save_inversions(result, folder, self.details, encoded), folder)
 
     def abandon(self) -> None:
         """No-op: folders are finished when they are written."""

@@ -257,7 +257,9 @@ def test_one_document_for_scripts(invert: Run, options: list[str], tmp_path: Pat
     assert (document["inverted"], document["existing"], document["failed"]) == (1, 0, 2)
     assert document["output_dir"] == str(tmp_path / "out")
     first, second, third = document["images"]
-    assert first == {**metrics(tmp_path / "out" / "good"), "folder": str(tmp_path / "out" / "good"), "existing": False}
+    saved = metrics(tmp_path / "out" / "good")
+    assert saved.pop("sha256").keys() == {"image", "depth.png", "relu1_1.png", "relu2_1.png"}
+    assert first == {**saved, "folder": str(tmp_path / "out" / "good"), "existing": False}
     assert document["psnr"]["decoder"] == pytest.approx(
         {layer: one["psnr"] for layer, one in first["methods"]["decoder"]["layers"].items()}
     )

@@ -138,6 +138,25 @@ def test_the_older_metrics_go_first(
     assert files(folder) == ["depth.png", "metrics.json", "relu2_1.png"]
 
 
+@pytest.mark.parametrize("damage", ["a picture is missing", "a picture is cut", "the photograph was replaced"])
+def test_only_whole_results_of_the_same_photograph_are_skipped(
+    invert: Run, options: list[str], tmp_path: Path, damage: str
+) -> None:
+    source, folder = picture(tmp_path / "photo.png"), tmp_path / "out" / "photo"
+
+    def existing() -> int:
+        return int(json.loads(invert("predict", source, *options, "--skip-existing", "--json").out)["existing"])
+
+    assert [existing(), existing()] == [0, 1]
+    if damage == "a picture is missing":
+        (folder / "relu1_1.png").unlink()
+    elif damage == "a picture is cut":
+        (folder / "depth.png").write_bytes((folder / "depth.png").read_bytes()[:-9])
+    else:
+        picture(source, seed=1)
+    assert [existing(), existing()] == [0, 1]
+
+
 def test_results_that_cannot_be_completed_leave_no_pictures(
     invert: Run, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
