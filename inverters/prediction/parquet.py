@@ -1,8 +1,9 @@
 """Reconstructions of many images in parquet files, which `datasets.load_dataset("parquet", …)` opens."""
 
+import hashlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ import datasets
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from inverters.errors import OutputError
+from inverters.errors import ImageError, OutputError
 from inverters.files import make_folder, partial_file
 from inverters.inversion.inversion import Inversion, encode_pictures, measure
 from inverters.inversion.provenance import Provenance, differences, reconstruction_name
@@ -23,6 +24,7 @@ from inverters.prediction.writers import Failure, Prediction
 SHARD = 128  # images of a file
 GROUP_BYTES = 64_000_000  # of encoded images in a row group, which is held in memory
 PROVENANCE = b"inverters"  # the key of a file's metadata that says how its reconstructions were made
+DIGEST = b"inverters_images_sha256"  # that of the images' files, by which it is known whether they are as they were
 
 Row = dict[str, Any]
 
@@ -32,7 +34,7 @@ class ParquetWriter:
 
     Columns: `name`, `source`, `width` and `height` in pixels, `image` as it was inverted, and for each layer and method
     the reconstruction, named by `reconstruction_name`, and its PSNR in dB (`psnr_relu4_2`). Images that cannot be read
-    have no row. A file gets its name once it is complete.
+    have no row. A file gets its name once it is complete. Its metadata have the SHA-256 of the images' files.
 
     Args:
         images, provenances, output_dir, overwrite: see `FolderWriter`.
@@ -55,22 +57,28 @@ class ParquetWriter:
         schema = datasets.Features({**texts, **sizes, **pictures, **psnr}).arrow_schema
         made = json.dumps([asdict(provenance) for provenance in provenances])
         self.schema = schema.with_metadata({**schema.metadata, PROVENANCE: made.encode()})
-        self.existing = self._find_existing(overwrite)
+        self.existing = self._find_existing(overwrite)  # by number, with the digest of their images
+        self.unchanged: dict[int, bool] = {}  # whether it is still the same
         self.lock = threading.Lock()
         self.open: dict[int, _File] = {}  # by number
 
     def exists(self, index: int) -> Prediction | None:
-        return Prediction(None, existing=True) if index // self.chunk in self.existing else None
+        number = index // self.chunk
+        if number in self.existing and number not in self.unchanged:
+            digest = _combined(self._image_digest(one) for one in self._indices(number))
+            self.unchanged[number] = digest == self.existing[number]
+        return Prediction(None, existing=True) if self.unchanged.get(number) else None
 
     def write(self, index: int, result: Sequence[Inversion] | Failure) -> Prediction | Failure:
         """See `Writer.write`. The images of a file are written all or none, in about their order."""
         row, prediction = (None, result) if isinstance(result, Failure) else self._encode(index, result)
+        digest = self._image_digest(index)
         number = index // self.chunk
         path = self._path(number)
         with self.lock, _writing(path):
             if number not in self.open:
                 self.open[number] = _File(path, self.schema, self._indices(number))
-            if self.open[number].add(index, row):
+            if self.open[number].add(index, row, digest):
                 del self.open[number]
         return prediction
 
@@ -105,34 +113,43 @@ class ParquetWriter:
         files = -(-len(self.images) // self.chunk)
         return self.output_dir / f"images-{number:05d}-of-{files:05d}.parquet"
 
-    def _find_existing(self, overwrite: bool) -> set[int]:
-        """The numbers of the files that are there."""
+    def _image_digest(self, index: int) -> bytes:
+        """The SHA-256 of an image's file; empty if it cannot be read."""
+        try:
+            return hashlib.sha256(self.images.encoded(index)).digest()
+        except ImageError:
+            return b""
+
+    def _find_existing(self, overwrite: bool) -> dict[int, str | None]:
+        """The digests of the images of the files that are there, by number; None in those of earlier versions."""
         numbers = {self._path(number): number for number in range(-(-len(self.images) // self.chunk))}
-        existing: set[int] = set()
+        existing: dict[int, str | None] = {}
         for path in sorted(self.output_dir.glob("images-*-of-*.parquet")):
-            number = numbers.get(path)
-            conflict = "another number of images" if number is None else self._conflict(path, self._indices(number))
-            if not conflict and number is not None:
-                existing.add(number)
+            conflict, number, digest = "another number of images", numbers.get(path), None
+            if number is not None:
+                conflict, digest = self._compare(path, self._indices(number))
+            if number is not None and not conflict:
+                existing[number] = digest
             elif not overwrite:
                 raise OutputError(f"{path} holds other results: {conflict}. Use --overwrite or another --output-dir")
             elif number is None:
                 path.unlink(missing_ok=True)
         return existing
 
-    def _conflict(self, path: Path, indices: range) -> str | None:
-        """What distinguishes the results in a file from new ones of these images."""
+    def _compare(self, path: Path, indices: range) -> tuple[str, str | None]:
+        """What distinguishes the results in a file from new ones of these images, and the digest of its images."""
         try:
             with pq.ParquetFile(path) as file:
                 made = json.loads(file.schema_arrow.metadata[PROVENANCE])
                 sources = file.read(["source"])["source"].to_pylist()
+                digest = (file.metadata.metadata or {}).get(DIGEST)
             changes = differences([Provenance.from_json(one) for one in made], self.provenances)
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
-            return "it is damaged or of an earlier version"
+            return "it is damaged or of an earlier version", None
         known = [self.images.source(index) for index in indices]
         if others := [one for one in sources if not any(is_same_image(one, name) for name in known)]:
             changes.insert(0, f"image {others[0]}")
-        return ", ".join(changes) or None
+        return ", ".join(changes), digest and digest.decode(errors="replace")
 
 
 class _File:
@@ -143,12 +160,16 @@ class _File:
         self.writer = pq.ParquetWriter(self.partial, schema)
         self.next, self.stop = indices.start, indices.stop
         self.early: dict[int, Row | None] = {}  # rows of images after the next
+        self.digests: dict[int, bytes] = {}
         self.group: list[Row] = []
         self.bytes = 0
 
-    def add(self, index: int, row: Row | None) -> bool:
-        """Write the row of an image, if it has one, after those before it. Returns whether the file is complete."""
-        self.early[index] = row
+    def add(self, index: int, row: Row | None, digest: bytes) -> bool:
+        """Write the row of an image, if it has one, after those before it. Returns whether the file is complete.
+
+        `digest` is that of the image's file.
+        """
+        self.early[index], self.digests[index] = row, digest
         while self.next in self.early:
             if found := self.early.pop(self.next):
                 self.group.append(found)
@@ -158,6 +179,8 @@ class _File:
                 self._write_group()
         if self.next < self.stop:
             return False
+        combined = _combined(self.digests[index] for index in sorted(self.digests))
+        self.writer.add_key_value_metadata({DIGEST: combined.encode()})
         self.writer.close()
         self.partial.replace(self.path)
         return True
@@ -172,6 +195,10 @@ class _File:
         if self.group:
             self.writer.write_table(pa.Table.from_pylist(self.group, self.schema))
         self.group, self.bytes = [], 0
+
+
+def _combined(digests: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(len(one).to_bytes() + one for one in digests)).hexdigest()
 
 
 @contextmanager

@@ -72,6 +72,17 @@ def test_complete_files_are_skipped(invert: Run, options: list[str], folder: Pat
     assert nothing_left == (0, "inverted 0 images, 6 existed, 0 failed\n", "")
 
 
+def test_files_of_photographs_that_were_replaced_are_not_skipped(
+    invert: Run, options: list[str], folder: Path, tmp_path: Path
+) -> None:
+    arguments = ["predict", folder, *options, "--output-dir", tmp_path / "out", "--skip-existing"]
+    invert(*arguments)
+    Image.new("RGB", (48, 40), "red").save(folder / "3.png")
+    Image.new("RGB", (48, 40), "red").save(folder / "2a.png")  # could not be read before
+    assert invert(*arguments).out.splitlines()[-1].startswith("inverted 4 images, 2 existed, 0 failed")
+    assert invert(*arguments) == (0, "inverted 0 images, 6 existed, 0 failed\n", "")
+
+
 def test_several_methods_are_columns(invert: Run, options: list[str], folder: Path, tmp_path: Path) -> None:
     publish_tiny(Path(options[3]), ("relu2_1",), objective="perceptual")
     out = tmp_path / "out"
