@@ -290,4 +290,5 @@ def test_the_page_opens_with_pictures_at_once(chromium: Any) -> None:
         tab.goto(address)
         tab.locator(".viewer figcaption", has_text="dB").first.wait_for(timeout=10_000)
         assert tab.locator(".thumbnails img:not(.missing)").count() == LAYERS
+        wait_for_pictures(tab)  # Python would abort at exit if a thread still computed
         tab.close()
