@@ -96,9 +96,12 @@ def read_cell(row: Mapping[str, Any]) -> bytes:
         raise ImageError(f"cannot read {path}: a data set must hold the bytes of its images, not paths or addresses")
     try:
         with fsspec.open(path, "rb") as file:
-            return bytes(file.read(LARGEST_FILE))
+            data = bytes(file.read(LARGEST_FILE + 1))
     except Exception as error:  # what the network raises comes from several libraries
         raise ImageError(f"cannot read {path}: {first_line(error)}") from error
+    if len(data) > LARGEST_FILE:
+        raise ImageError(f"cannot read {path}: it has more than {LARGEST_FILE:,} bytes")
+    return data
 
 
 def image_name(row: Mapping[str, Any], number: int) -> str:

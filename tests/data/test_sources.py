@@ -177,6 +177,9 @@ def test_a_cell_of_the_hub_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert read_image({"image": {"bytes": None, "path": path}}).mul(255).unique().tolist() == [9]
     with pytest.raises(ImageError, match=r"b\.png"):
         read_image({"image": {"bytes": None, "path": url.format("b.png")}})
+    monkeypatch.setattr("inverters.data.sources.LARGEST_FILE", 60)
+    with pytest.raises(ImageError, match="it has more than 60 bytes"):
+        read_image({"image": {"bytes": None, "path": url.format("a.png")}})
 
 
 # The hub
