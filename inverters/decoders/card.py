@@ -2,9 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from inverters.errors import CheckpointError, first_line, shorten
 from inverters.files import atomic_write, read_file
@@ -14,6 +14,16 @@ CARD_FILE = "config.json"
 LARGEST_CARD = 1_000_000  # bytes
 SHOWN_MISTAKES = 5
 Storage = Literal["float16", "int8"]
+
+
+def _ascending(quantiles: tuple[float, ...]) -> tuple[float, ...]:
+    if list(quantiles) != sorted(quantiles):
+        raise ValueError("Quantiles should ascend")
+    return quantiles
+
+
+Error = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Quantiles = Annotated[tuple[Error, ...], Field(min_length=2, max_length=1001), AfterValidator(_ascending)]
 
 
 class DecoderCard(BaseModel):
@@ -29,6 +39,8 @@ class DecoderCard(BaseModel):
         sha256: of `model.safetensors`; None in cards of earlier versions.
         loss: the weights of its terms.
         metrics: means over the validation images.
+        error_quantiles: of the feature error over the validation images, evenly spaced from the smallest to the
+            largest; None in cards of earlier versions.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +62,7 @@ class DecoderCard(BaseModel):
     seed: int
     versions: dict[str, str]
     metrics: dict[str, float]
+    error_quantiles: Quantiles | None = None
 
 
 def _upgrade(values: dict[str, Any]) -> dict[str, Any]:

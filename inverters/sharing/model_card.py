@@ -60,9 +60,7 @@ def write_cards(
         WeightsError, UnknownNameError: see `create_encoder`.
         OutputError: the folder cannot be written, or belongs to the installed package.
     """
-    root = find_checkpoints(checkpoints)
-    if root.resolve().is_relative_to(PACKAGE.resolve()):
-        raise OutputError(f"{root} belongs to the installed package: copy it, and name the copy with --checkpoints")
+    root = own_folder(checkpoints)
     folder = root / encoder_folder(encoder, weights)
     photograph = load_image(image)
     objectives = [objective for objective in OBJECTIVES if available_decoders(root, encoder, weights, objective)]
@@ -86,6 +84,19 @@ def write_cards(
     atomic_write(folder / PAGE, encoder_page(root, encoder, weights, image.stem))
     atomic_write(root / PAGE, index_page(root))
     return folder / PAGE
+
+
+def own_folder(checkpoints: Path | None = None) -> Path:
+    """The folder of `find_checkpoints()`, whose files are to be replaced.
+
+    Raises:
+        CheckpointError: the folder does not exist.
+        OutputError: it belongs to the installed package.
+    """
+    root = find_checkpoints(checkpoints)
+    if root.resolve().is_relative_to(PACKAGE.resolve()):
+        raise OutputError(f"{root} belongs to the installed package: copy it, and name the copy with --checkpoints")
+    return root
 
 
 def encoder_page(root: Path, encoder: str, weights: str | None, photograph: str) -> str:

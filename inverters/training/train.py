@@ -28,7 +28,7 @@ from inverters.training.initial import find_initial, load_initial, new_decoders
 from inverters.training.module import InversionModule
 from inverters.training.optimizers import peak_learning_rates
 from inverters.training.resume import read_state
-from inverters.training.trained import TrainedDecoder, choose_storage, mean_psnr
+from inverters.training.trained import TrainedDecoder, add_quantiles, choose_storage, mean_psnr
 from inverters.training.trainer import last_checkpoint, training_device, training_trainer
 
 STATISTICS_IMAGES = 64
@@ -104,7 +104,8 @@ def _fit_linear(config: TrainConfig, encoder: Encoder, data: ImageDataModule, qu
     decoders = {layer: as_published(decoder) for layer, decoder in fitted.items()}
     psnr = mean_psnr(Inverter(encoder, decoders, device), data.val_dataloader())
     trained = [TrainedDecoder(decoder, psnr[layer], config.trainer.steps, {}) for layer, decoder in decoders.items()]
-    return choose_storage(trained, encoder, data.val_dataloader(), device)
+    trained = choose_storage(trained, encoder, data.val_dataloader(), device)
+    return add_quantiles(trained, encoder, data.val_dataloader(), device)
 
 
 def _descend(
@@ -133,7 +134,9 @@ def _descend(
         rank_zero_info(f"stopped at step {trainer.global_step}; continue with --resume")
         sys.exit(STOPPED)
     trained = _best_decoders(config, encoder, best)
-    trained = choose_storage(trained, encoder, data.val_dataloader(), trainer.strategy.root_device)
+    device = trainer.strategy.root_device
+    trained = choose_storage(trained, encoder, data.val_dataloader(), device)
+    trained = add_quantiles(trained, encoder, data.val_dataloader(), device)
     return trained if trainer.is_global_zero else []
 
 
@@ -182,4 +185,5 @@ def _card(config: TrainConfig, encoder: Encoder, made: TrainedDecoder) -> Decode
         seed=config.seed,
         versions={name: version(name) for name in VERSIONED},
         metrics={"psnr": round(made.psnr, 3)},
+        error_quantiles=made.error_quantiles,
     )

@@ -12,6 +12,7 @@ from inverters.decoders.base import Decoder
 from inverters.decoders.card import Storage
 from inverters.decoders.published import as_published
 from inverters.encoders.base import Encoder
+from inverters.inversion.error_quantiles import error_quantiles
 from inverters.inversion.inverter import Inverter
 from inverters.metrics import LARGEST_PSNR, peak_signal_noise_ratio
 
@@ -28,6 +29,7 @@ class TrainedDecoder(NamedTuple):
         history: the validation PSNR of the layer's decoder by step, with weights in half precision; empty for linear
             decoders.
         storage: of its weights.
+        error_quantiles: see `DecoderCard`.
     """
 
     decoder: Decoder
@@ -35,6 +37,7 @@ class TrainedDecoder(NamedTuple):
     step: int
     history: Mapping[int, float]
     storage: Storage = "float16"
+    error_quantiles: tuple[float, ...] | None = None
 
 
 def choose_storage(
@@ -56,6 +59,15 @@ def choose_storage(
         made._replace(decoder=rounded[layer], psnr=psnr[layer], storage="int8") if cost[layer] < LARGEST_COST else made
         for layer, made in zip(cost, trained, strict=True)
     ]
+
+
+def add_quantiles(
+    trained: Sequence[TrainedDecoder], encoder: Encoder, batches: Iterable[Tensor], device: torch.device
+) -> list[TrainedDecoder]:
+    """Measure how large the feature errors of decoders are among the validation images; takes the same arguments."""
+    decoders = {made.decoder.layer.name: made.decoder for made in trained}
+    quantiles = error_quantiles(Inverter(encoder, decoders, device), batches)
+    return [made._replace(error_quantiles=quantiles[made.decoder.layer.name]) for made in trained]
 
 
 def mean_psnr(inverter: Inverter, batches: Iterable[Tensor]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -132,6 +133,7 @@ def test_the_card_says_what_made_the_decoder(published: Path) -> None:
         "seed": 5,
         "versions": {"torch": "2.11"},
         "metrics": {"psnr": 20.5},
+        "error_quantiles": None,
     }
     assert read_card(folder).model_copy(update={"sha256": None}) == card()
 
@@ -427,6 +429,24 @@ def test_a_linear_card_of_version_1(tmp_path: Path) -> None:
 def test_a_damaged_card_of_version_1(tmp_path: Path, values: dict[str, Any]) -> None:
     (tmp_path / CARD_FILE).write_text(json.dumps(json.loads(VERSION_1) | values))
     with pytest.raises(CheckpointError, match=f"does not describe a decoder: {next(iter(values))}: Input should be "):
+        read_card(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "reason"),
+    [
+        ([0.1], "Tuple should have at least 2 items"),
+        ([0.1] * 1002, "Tuple should have at most 1001 items"),
+        ([0.2, 0.1], "Quantiles should ascend"),
+        ([-0.1, 0.1], "Input should be greater than or equal to 0"),
+        ([0.1, math.inf], "Input should be a finite number"),
+        ([0.1, math.nan], "Input should be "),
+    ],
+)
+def test_quantiles_that_are_none(tmp_path: Path, quantiles: list[float], reason: str) -> None:
+    values = json.loads(card("relu1_1").model_dump_json()) | {"error_quantiles": quantiles}
+    (tmp_path / CARD_FILE).write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=f"does not describe a decoder: error_quantiles.*{reason}"):
         read_card(tmp_path)
 
 

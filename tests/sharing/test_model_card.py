@@ -8,10 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Outcome, publish_tiny
+from conftest import Outcome, photographs, publish_tiny
 from PIL import Image
 
+from inverters.data.images import load_image
+from inverters.decoders.card import read_card
 from inverters.encoders.names import DEFAULT_ENCODER
+from inverters.inversion.error_quantiles import error_quantiles
+from inverters.inversion.loading import load_inverter
 from inverters.sharing import model_card
 from inverters.sharing.model_card import encoder_page, index_page
 
@@ -70,6 +74,36 @@ def test_a_card_without_metric_and_data_leaves_its_cells_empty(invert: Run, phot
     assert (status, err) == (0, "")
     ((_, psnr, *_, crops),) = rows(root / "vgg19-random" / "README.md")
     assert (psnr, crops) == ("", "")
+
+
+@pytest.mark.usefixtures("datasets_cache")
+def test_data_completes_cards_without_quantiles(invert: Run, photograph: Path, tmp_path: Path) -> None:
+    root = publish_tiny(tmp_path / "decoders")
+    folder = root / "vgg19-random"
+    known = [0.1, 0.2, 0.9]
+    change(folder / "relu1_1" / "config.json", error_quantiles=known)
+    images = photographs(tmp_path / "images", 3)
+    (images / "none.png").write_text("no image")
+    arguments = ("cards", photograph, "--weights", "random", "--checkpoints", root, "--data", images)
+    status, out, err = invert(*arguments)
+    assert (status, err) == (0, "")
+    assert out == f"measured {folder / 'relu2_1'}\nwrote {folder / 'README.md'}\n"
+    cards = {layer: read_card(folder / layer) for layer in ("relu1_1", "relu2_1")}
+    assert list(cards["relu1_1"].error_quantiles or ()) == known
+    inverter = load_inverter("relu2_1", weights="random", checkpoints=root, device="cpu")
+    expected = error_quantiles(inverter, [load_image(images / f"{number}.png")[None] for number in range(3)])
+    assert cards["relu2_1"].error_quantiles == expected["relu2_1"]
+    assert invert(*arguments).out == f"wrote {folder / 'README.md'}\n"
+
+
+@pytest.mark.usefixtures("datasets_cache")
+def test_data_without_a_readable_image(invert: Run, photograph: Path, tmp_path: Path) -> None:
+    root = publish_tiny(tmp_path / "decoders", ("relu1_1",))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "none.png").write_text("no image")
+    options = ("--weights", "random", "--checkpoints", root, "--data", tmp_path / "images")
+    status, _, err = invert("cards", photograph, *options)
+    assert (status, err) == (1, f"error: none of the 1 images in {tmp_path / 'images'} can be read\n")
 
 
 def test_the_base_of_corrections_is_described(tmp_path: Path) -> None:

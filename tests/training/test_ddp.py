@@ -41,6 +41,7 @@ def test_two_processes_with_half_the_batch_train_the_decoder_of_one(
         results[processes] = list(zip(map(read_card, folders), states, strict=True))
     for (one, weights), (two, halves) in zip(results[1], results[2], strict=True):
         assert one.metrics["psnr"] == pytest.approx(two.metrics["psnr"], abs=0.01)
+        assert one.error_quantiles == pytest.approx(two.error_quantiles, rel=0.01)
         for key, value in weights.items():
             torch.testing.assert_close(halves[key], value, rtol=2e-3, atol=3e-3)  # two steps of 8 bits
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import photographs
@@ -34,6 +35,19 @@ def measured(root: Path, layer: str, objective: str) -> float:
     checkpoints = root / "out" / "checkpoints"
     inverter = load_inverter(layer, weights="random", checkpoints=checkpoints, device="cpu", objective=objective)
     return fmean(peak_signal_noise_ratio(inverter.reconstruct(image)[layer], image).item() for image in images)
+
+
+def measured_quantiles(root: Path, layer: str, objective: str) -> list[float]:
+    """Quantiles of the feature error of the published decoder, by numpy."""
+    checkpoints = root / "out" / "checkpoints"
+    inverter = load_inverter(layer, weights="random", checkpoints=checkpoints, device="cpu", objective=objective)
+    errors = []
+    for path in sorted((root / "validation").iterdir()):
+        image = load_image(path)[None]
+        shown = inverter.reconstruct(image)[layer].mul(255).round().div(255)
+        features, target = (inverter.encode(some)[layer] for some in (shown, image))
+        errors.append(((features - target).norm() / target.norm()).item())
+    return list(np.quantile(errors, np.linspace(0, 1, 21)))
 
 
 def test_a_decoder_that_8_bits_would_spoil_keeps_half_precision(tmp_path: Path) -> None:
@@ -75,6 +89,8 @@ def test_what_is_published_is_what_was_measured(
         if objective == "pixel":
             before = made.history[made.step]
             assert made.psnr == before if precise else 0 < abs(made.psnr - before) < 0.02
+        assert card.error_quantiles == made.error_quantiles
+        assert card.error_quantiles == pytest.approx(measured_quantiles(tmp_path, layer, objective), rel=1e-3)
         loaded, kept = load_decoder(folder, encoder).state_dict(), made.decoder.state_dict()
         assert all(torch.equal(loaded[key], kept[key]) for key in kept)
 
