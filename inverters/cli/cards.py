@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from inverters.cli.options import Checkpoints, Encoder, ImageColumn, Split, Weights
+from inverters.cli.options import WHAT, Checkpoints, Encoder, ImageColumn, Split, Weights
 from inverters.encoders.names import DEFAULT_ENCODER
 
 
@@ -19,12 +19,13 @@ def cards(
         typer.Option(
             metavar="PATH|HUB-ID",
             help="Photographs by which cards that lack them get quantiles of the feature error.",
+            rich_help_panel=WHAT,
         ),
     ] = None,
     split: Split = "validation",
     image_column: ImageColumn = "image",
 ) -> None:
-    """Write the README.md of an encoder's decoders, with tables and pictures, and complete their cards."""
+    """Write the README.md of an encoder's decoders, with tables and pictures."""
     from inverters.sharing.model_card import own_folder, write_cards
 
     if data is not None:

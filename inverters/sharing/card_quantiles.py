@@ -16,7 +16,7 @@ from inverters.inversion.loading import load_inverter
 def add_quantiles(
     root: Path, encoder: str, weights: str | None, data: str, split: str = "validation", column: str = "image"
 ) -> Iterator[Path]:
-    """Measure decoders whose cards have no quantiles of the feature error, and rewrite the cards one by one.
+    """Measure decoders whose cards have no quantiles of the feature error, and complete these cards.
 
     Args:
         root: a folder of published decoders.
@@ -33,15 +33,17 @@ def add_quantiles(
     """
     rows = open_images([data], split, column)
     for objective in OBJECTIVES:
-        for layer, card in available_decoders(root, encoder, weights, objective).items():
-            if card.error_quantiles is not None:
-                continue
-            inverter = load_inverter(layer, encoder, weights, root, objective=objective)
+        available = available_decoders(root, encoder, weights, objective)
+        cards = {layer: card for layer, card in available.items() if card.error_quantiles is None}
+        for resize in dict.fromkeys(card.data.get("resize") for card in cards.values()):
+            layers = [layer for layer, card in cards.items() if card.data.get("resize") == resize]
+            inverter = load_inverter(layers, encoder, weights, root, objective=objective)
             crop = (inverter.input_size, inverter.encoder.input_crop) if inverter.input_size else None
-            images = WholeImages(rows, None, card.data.get("resize"), crop)
+            images = WholeImages(rows, None, resize, crop)
             if not any(len(images[index]) for index in range(len(images))):
                 raise DataError(f"none of the {len(images)} images in {data} can be read")
-            (quantiles,) = error_quantiles(inverter, (images[index] for index in range(len(images)))).values()
-            folder = root / encoder_folder(encoder, weights) / folder_name(layer, objective)
-            write_card(card.model_copy(update={"error_quantiles": quantiles}), folder)
-            yield folder
+            found = error_quantiles(inverter, (images[index] for index in range(len(images))))
+            for layer, quantiles in found.items():
+                folder = root / encoder_folder(encoder, weights) / folder_name(layer, objective)
+                write_card(cards[layer].model_copy(update={"error_quantiles": quantiles}), folder)
+                yield folder
