@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import datasets
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 import yaml
+from hub_server import Hub, serving_hub
+from huggingface_hub import constants
 from PIL import Image
 
 from inverters.cli.main import main
@@ -106,6 +109,24 @@ def datasets_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `datasets` cache below `tmp_path`, and end its streams without delay."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)  # 10 s at the end of every stream
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The Hub that huggingface_hub talks to in this process; nobody is logged in."""
+    with serving_hub() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.url)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
+        for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+            monkeypatch.delenv(variable, raising=False)
+        yield hub
 
 
 # --- tiny training runs ---

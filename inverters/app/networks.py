@@ -8,6 +8,7 @@ from torch import Tensor
 from inverters.data.images import center_crop
 from inverters.decoders.card import CARD_FILE, read_card
 from inverters.decoders.corrected import CorrectedDecoder
+from inverters.decoders.hub import is_downloaded
 from inverters.decoders.published import available_decoders, find_checkpoints, shipped_checkpoints
 from inverters.encoders.names import (
     DEFAULT_ENCODER,
@@ -18,6 +19,7 @@ from inverters.encoders.names import (
     input_size,
     require_encoder,
 )
+from inverters.encoders.network_names import is_own
 from inverters.errors import CheckpointError, UnknownNameError, WeightsError
 from inverters.inversion.inverter import Inverter
 from inverters.inversion.loading import load_inverter
@@ -97,7 +99,7 @@ class Network:
         return Inverter(deepest.encoder, decoders, deepest.device)
 
 
-def find_networks(checkpoints: Path | None = None, encoder: str | None = None) -> list[Network]:
+def find_networks(checkpoints: Path | str | None = None, encoder: str | None = None) -> list[Network]:
     """The networks that have decoders, the one to start with first.
 
     Args:
@@ -111,7 +113,7 @@ def find_networks(checkpoints: Path | None = None, encoder: str | None = None) -
     root = find_checkpoints(checkpoints)
     if encoder is not None:
         require_encoder(encoder)
-    names = _published(root)
+    names = _published(root, encoder)
     names.sort(key=lambda name: (name[0] != (encoder or DEFAULT_ENCODER), name[1] != default_weights(name[0])))
     if not names or encoder not in (None, names[0][0]):
         raise CheckpointError(
@@ -121,11 +123,17 @@ def find_networks(checkpoints: Path | None = None, encoder: str | None = None) -
     return [_network(root, *name) for name in names]
 
 
-def _published(root: Path) -> list[tuple[str, str]]:
-    """The encoders and weights that decoders under `root` belong to, without those that cannot be loaded by name."""
+def _published(root: Path, named: str | None) -> list[tuple[str, str]]:
+    """The encoders and weights that decoders under `root` belong to, without those that cannot be loaded by name.
+
+    Cards from the Hub do not say which code runs: a `MODULE:FUNCTION` has to be the encoder that the user `named`.
+    """
     found: dict[tuple[str, str], None] = {}
+    downloaded = is_downloaded(root)
     for card_file in sorted(root.rglob(CARD_FILE)):
         card = read_card(card_file.parent)
+        if downloaded and is_own(card.encoder) and card.encoder != named:
+            continue
         try:
             check_weights(card.encoder, card.weights)
         except (UnknownNameError, WeightsError):

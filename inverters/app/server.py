@@ -22,7 +22,7 @@ MAX_WAITING = 16  # requests that wait for their turn; more are refused
 @contextmanager
 def serving(
     encoder: str | None = None,
-    checkpoints: Path | None = None,
+    checkpoints: Path | str | None = None,
     size: int = 384,
     host: str = "127.0.0.1",
     port: int = 7860,

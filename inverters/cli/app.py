@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from inverters.cli.options import WHAT, WHERE, Checkpoints, Device, complete_encoder
+from inverters.cli.options import WHAT, WHERE, Checkpoints, Device, complete_encoder, find_decoders
+from inverters.cli.printer import Printer
 from inverters.errors import InverterError
 
 
@@ -44,7 +45,7 @@ def app(
         raise InverterError("the page needs gradio: pip install 'inverters[app]'")
     from inverters.app.server import serving
 
-    with serving(encoder, checkpoints, size, host, port, device) as url:
+    with serving(encoder, find_decoders(checkpoints, Printer()), size, host, port, device) as url:
         print(f"open {url} in a browser; Ctrl-C ends the server", flush=True)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that uploads are deleted
         try:

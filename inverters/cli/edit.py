@@ -20,6 +20,7 @@ from inverters.cli.options import (
     Seed,
     Size,
     Weights,
+    find_decoders,
     layer_names,
     pixels,
 )
@@ -76,10 +77,12 @@ def edit(
     from inverters.prediction.pipeline import Pipeline, Reader
     from inverters.prediction.writers import FolderWriter
 
-    inverter = load_inverter(names, encoder, weights, checkpoints, device, objective, corrections)
+    printer = Printer(json, quiet)
+    root = find_decoders(checkpoints, printer)
+    inverter = load_inverter(names, encoder, weights, root, device, objective, corrections)
     plain = make_runner(inverter, pixels(size), objective=objective, corrections=corrections)
     runners = [plain, *edit_runners(plain, parsed, seed)]
-    images, printer = ImageFiles([image]), Printer(json, quiet)
+    images = ImageFiles([image])
     writer = FolderWriter(images, [runner.provenance for runner in runners], output_dir, overwrite=overwrite)
     results = run(Pipeline(Reader(images, writer, plain.shorter_side), runners), printer)
     print_results(results, output_dir, printer)

@@ -24,6 +24,7 @@ from inverters.cli.options import (
     Seed,
     Split,
     Weights,
+    find_decoders,
     layer_names,
 )
 from inverters.cli.printer import Printer, errors
@@ -86,6 +87,7 @@ def evaluate(
     from inverters.evaluation.evaluate import evaluate
 
     printer = Printer(json, quiet)
+    root = find_decoders(checkpoints, printer)
     if quiet or not errors.is_terminal:
         disable_progress_bars()
     with printer.progress_bar() as bar:
@@ -110,7 +112,7 @@ def evaluate(
             seed=seed,
             encoder=encoder,
             weights=weights,
-            checkpoints=checkpoints,
+            checkpoints=root,
             corrections=corrections,
             device=device,
             split=split,

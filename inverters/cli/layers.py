@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from inverters.cli.options import WHAT, Checkpoints, Encoder, Json, Objective, Quiet, Weights
+from inverters.cli.options import WHAT, Checkpoints, Encoder, Json, Objective, Quiet, Weights, find_decoders
 from inverters.cli.printer import Printer
 from inverters.cli.tables import layer_table
 from inverters.encoders.names import DEFAULT_ENCODER, VGG_NAMES, check_weights, list_layers, named_weights, show_layers
@@ -34,9 +34,9 @@ def layers(
         check_weights(encoder, weights)
     from inverters.decoders.published import available_decoders, find_checkpoints
 
-    cards = available_decoders(find_checkpoints(checkpoints), encoder, weights, objective)
-    psnr = {name: card.metrics.get("psnr") for name, card in cards.items()}
     printer = Printer(json, quiet)
+    cards = available_decoders(find_checkpoints(find_decoders(checkpoints, printer)), encoder, weights, objective)
+    psnr = {name: card.metrics.get("psnr") for name, card in cards.items()}
     printer.table(layer_table(table, psnr))
     shown = ("name", "channels", "stride", "receptive_field", "stage")
     rows = [

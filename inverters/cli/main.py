@@ -15,6 +15,7 @@ from inverters.cli.layer_arguments import join_layers
 from inverters.cli.layers import download_weights, layers
 from inverters.cli.optimize import optimize
 from inverters.cli.predict import predict
+from inverters.cli.push import push
 from inverters.cli.train import train
 from inverters.errors import InverterError, is_out_of_memory
 
@@ -80,5 +81,5 @@ def invert(
     """See and measure what each layer of a convolutional network still knows about an image."""
 
 
-for command in (predict, serve_app, layers, edit, optimize, evaluate, train, cards, download_weights):
+for command in (predict, serve_app, layers, edit, optimize, evaluate, train, cards, push, download_weights):
     app.command()(command)

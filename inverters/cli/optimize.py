@@ -19,6 +19,7 @@ from inverters.cli.options import (
     Seed,
     Size,
     Weights,
+    find_decoders,
     layer_names,
     pixels,
 )
@@ -78,14 +79,16 @@ def optimize(
     from inverters.prediction.pipeline import Pipeline, Reader
     from inverters.prediction.writers import FolderWriter
 
+    printer = Printer(json, quiet)
     if init == "decoder":
-        inverter = load_inverter([layer], encoder, weights, checkpoints, device, objective)
+        root = find_decoders(checkpoints, printer)
+        inverter = load_inverter([layer], encoder, weights, root, device, objective)
     else:
         inverter = Inverter(create_encoder(encoder, weights, [layer]), {}, find_device(device))
     start: Any = Decode(inverter) if init == "decoder" else init
     method = Optimize(settings, iterations, start, seed)
     runner = make_runner(inverter, pixels(size), objective=objective, layers=[layer], optimize=method)
-    images, printer = ImageFiles([image]), Printer(json, quiet)
+    images = ImageFiles([image])
     writer = FolderWriter(images, [runner.provenance], output_dir, overwrite=overwrite)
     pipeline = Pipeline(Reader(images, writer, runner.shorter_side), [runner], keep_interrupted=True)
     results = run(pipeline, printer)

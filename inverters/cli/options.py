@@ -1,5 +1,6 @@
 """The options that several commands share, in the panels of `--help`."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from inverters.decoders.names import OBJECTIVES
+from inverters.cli.printer import Printer
+from inverters.decoders.names import CHECKPOINTS_VARIABLE, OBJECTIVES, is_on_hub
 from inverters.encoders.names import (
     DEFAULT_ENCODER,
     ENCODER_FORMS,
@@ -122,10 +124,10 @@ Objective = Annotated[
     ),
 ]
 Checkpoints = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         metavar="DIR",
-        help="Folder of published decoders.",
+        help="Folder of published decoders, or hf://OWNER/NAME[@REVISION] on the Hugging Face Hub.",
         show_default="$INVERTERS_CHECKPOINTS, else the shipped ones",
         rich_help_panel=HOW,
     ),
@@ -167,3 +169,23 @@ def layer_names(layers: str | None, encoder: str) -> Sequence[str] | None:
     if not names:
         raise InverterError("--layers names no layer")
     return [layer.name for layer in find_layers(names, encoder)]
+
+
+def find_decoders(checkpoints: str | None, printer: Printer) -> str | Path | None:
+    """The folder that `--checkpoints` names, or None for the default one.
+
+    Where it is on the Hugging Face Hub, its cards are downloaded, and their commit is noted, once for all processes of
+    a machine.
+
+    Raises:
+        CheckpointError: see `find_checkpoints`.
+    """
+    address = os.environ.get(CHECKPOINTS_VARIABLE, "") if checkpoints is None else checkpoints
+    if not is_on_hub(address):
+        return checkpoints
+    from inverters.decoders.hub import download_cards, parse_address
+
+    folder = download_cards(address)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        printer.note(f"decoders of hf://{parse_address(address)[0]}@{folder.name}")
+    return folder

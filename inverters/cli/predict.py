@@ -27,6 +27,7 @@ from inverters.cli.options import (
     Size,
     Split,
     Weights,
+    find_decoders,
     layer_names,
     pixels,
 )
@@ -156,11 +157,12 @@ def predict(
     from inverters.inversion.selection import missing_decoders, select_methods
     from inverters.prediction.pipeline import Pipeline, Reader
 
-    selection = select_methods(names, chosen, encoder, weights, checkpoints)
+    root = find_decoders(checkpoints, printer)
+    selection = select_methods(names, chosen, encoder, weights, root)
     if not distributed:
         _print_missing(missing_decoders(names, selection), printer)
     place = "cpu" if distributed else device
-    runners = load_runners(names, selection, encoder, weights, checkpoints, place, pixels(size), steps, corrections)
+    runners = load_runners(names, selection, encoder, weights, root, place, pixels(size), steps, corrections)
     provenances = [runner.provenance for runner in runners]
     writer = _make_writer(format, images, provenances, output_dir, details, overwrite)
     pipeline = Pipeline(Reader(images, writer, runners[0].shorter_side, skip_existing), runners, tile=tile)

@@ -14,7 +14,7 @@ from torch import Tensor
 from inverters.decoders.architectures import ARCHITECTURES, create_decoder
 from inverters.decoders.base import Decoder
 from inverters.decoders.card import CARD_FILE, DecoderCard, Storage, read_card, write_card
-from inverters.decoders.names import OBJECTIVES
+from inverters.decoders.names import CHECKPOINTS_VARIABLE, OBJECTIVES, is_on_hub
 from inverters.decoders.quantization import dequantize, quantize
 from inverters.encoders.base import Encoder
 from inverters.encoders.layers import Layer
@@ -24,7 +24,6 @@ from inverters.files import atomic_write, make_folder, read_file, shipped_folder
 
 MODEL_FILE = "model.safetensors"
 LARGEST_MODEL = 4_000_000_000  # bytes
-CHECKPOINTS_VARIABLE = "INVERTERS_CHECKPOINTS"
 DecoderT = TypeVar("DecoderT", bound=Decoder)
 
 
@@ -106,20 +105,25 @@ def add_checksum(folder: Path) -> None:
         write_card(card.model_copy(update={"sha256": digest}), folder)
 
 
-def find_checkpoints(explicit: Path | None = None) -> Path:
+def find_checkpoints(explicit: Path | str | None = None) -> Path:
     """The folder of published decoders: `explicit`, else `$INVERTERS_CHECKPOINTS`, else the shipped ones.
 
+    Of decoders on the Hugging Face Hub, `hf://OWNER/NAME[@REVISION]`, the cards are downloaded.
+
     Raises:
-        CheckpointError: the folder does not exist.
+        CheckpointError: the folder does not exist, or the Hub does not give the cards.
     """
-    variable = os.environ.get(CHECKPOINTS_VARIABLE)
-    folder = explicit or (Path(variable) if variable else None)
-    if folder is None:
+    place = os.environ.get(CHECKPOINTS_VARIABLE) if explicit is None else explicit
+    if not place:
         return shipped_checkpoints()
-    if not os.path.isdir(folder):  # noqa: PTH112 (Path.is_dir raises where a name is too long)
+    if is_on_hub(place):
+        from inverters.decoders.hub import download_cards  # here because huggingface_hub takes a second to import
+
+        return download_cards(str(place))
+    if not os.path.isdir(place):  # noqa: PTH112 (Path.is_dir raises where a name is too long)
         source = "" if explicit else f", which ${CHECKPOINTS_VARIABLE} names"
-        raise CheckpointError(f"no folder of decoders at {folder}{source}")
-    return folder
+        raise CheckpointError(f"no folder of decoders at {place}{source}")
+    return Path(place)
 
 
 def shipped_checkpoints() -> Path:
@@ -162,8 +166,21 @@ def load_decoder(folder: Path, encoder: Encoder) -> Decoder:
             f"{folder} was trained on weights {card.weights!r} with fingerprint {card.fingerprint[:12]}…, but the "
             f"encoder's weights {encoder.weights!r} have {fingerprint[:12]}…"
         )
+    return read_decoder(folder, card, encoder.layers[card.layer])
+
+
+def read_decoder(folder: Path, card: DecoderCard, layer: Layer) -> Decoder:
+    """Load the decoder of `layer` in `folder`, frozen, as its card describes it.
+
+    Raises:
+        CheckpointError: it is missing or damaged, or is not that of its card.
+    """
+    if "snapshots" in folder.parts and not (folder / MODEL_FILE).is_file():  # perhaps in the cache of the Hub
+        from inverters.decoders.hub import download_weights
+
+        download_weights(folder)
     try:
-        decoder = build_decoder(card, encoder.layers[card.layer])
+        decoder = build_decoder(card, layer)
     except CheckpointError as error:
         raise CheckpointError(f"cannot load {folder}: {error}") from None
     model = _read_model(card, folder)

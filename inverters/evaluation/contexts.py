@@ -82,7 +82,7 @@ def load_contexts(
     selection: Mapping[str, Sequence[str]],
     encoder: str,
     weights: str | None,
-    checkpoints: Path | None,
+    checkpoints: Path | str | None,
     device: torch.device,
     corrections: int | None,
     iterations: int,

@@ -51,7 +51,7 @@ def evaluate(
     seed: int = 0,
     encoder: str = DEFAULT_ENCODER,
     weights: str | None = None,
-    checkpoints: Path | None = None,
+    checkpoints: Path | str | None = None,
     corrections: int | None = None,
     device: str = "auto",
     split: str = "validation",

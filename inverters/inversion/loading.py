@@ -29,7 +29,8 @@ def load_inverter(
             takes the last of these of each stage.
         encoder: see `create_encoder`.
         weights: see `create_encoder`; None takes the default of the encoder.
-        checkpoints: a folder of published decoders; None takes that of `find_checkpoints()`.
+        checkpoints: a folder of published decoders, or `hf://OWNER/NAME[@REVISION]` on the Hugging Face Hub; None takes
+            that of `find_checkpoints()`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, see `find_device`.
         objective: `pixel` for decoders trained on the error of the pixels, `perceptual` for those trained on the errors
             of features too, `linear` for those fitted in closed form.
@@ -43,7 +44,7 @@ def load_inverter(
     """
     if corrections is not None and corrections < 0:
         raise InverterError(f"corrections must not be negative: {corrections}")
-    root = find_checkpoints(Path(checkpoints) if checkpoints is not None else None)
+    root = find_checkpoints(checkpoints)
     names = choose_layers(layers, encoder, weights, root, objective)
     target = find_device(device)
     network = create_encoder(encoder, weights, names)

@@ -39,7 +39,7 @@ def select_methods(
     """
     objectives = {method: decoder_objective(method) for method in methods}
     needed = sorted({objective for objective in objectives.values() if objective})
-    root = find_checkpoints(Path(checkpoints) if checkpoints is not None else None) if needed else None
+    root = find_checkpoints(checkpoints) if needed else None
     if root and len(needed) == len(set(objectives.values())) == 1:
         return {layer: list(methods) for layer in choose_layers(layers, encoder, weights, root, needed[0])}
     available = {objective: available_decoders(root, encoder, weights, objective) for objective in needed if root}

@@ -6,8 +6,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from inverters.data.images import load_image
 from inverters.decoders.card import CARD_FILE, DecoderCard, read_card
+from inverters.decoders.hub import is_downloaded
 from inverters.decoders.published import (
     MODEL_FILE,
     add_checksum,
@@ -40,7 +43,7 @@ HEADER = (
 
 
 def write_cards(
-    image: Path, checkpoints: Path | None = None, encoder: str = DEFAULT_ENCODER, weights: str | None = None
+    image: Path, checkpoints: Path | str | None = None, encoder: str = DEFAULT_ENCODER, weights: str | None = None
 ) -> Path:
     """Write the page of an encoder's decoders, with tables and pictures, and the index of all encoders above it.
 
@@ -58,7 +61,7 @@ def write_cards(
         CheckpointError: there are no decoders, or one is damaged.
         ImageError: the image cannot be read.
         WeightsError, UnknownNameError: see `create_encoder`.
-        OutputError: the folder cannot be written, or belongs to the installed package.
+        OutputError: the folder cannot be written, or belongs to the installed package or to the cache of the Hub.
     """
     root = own_folder(checkpoints)
     folder = root / encoder_folder(encoder, weights)
@@ -69,34 +72,45 @@ def write_cards(
     for objective in objectives:
         for layer in available_decoders(root, encoder, weights, objective):
             add_checksum(folder / folder_name(layer, objective))
-        inversion = invert(
-            photograph,
-            "all",
-            size=SHORTER_SIDE,
-            encoder=encoder,
-            weights=weights,
-            checkpoints=root,
-            objective=objective,
-        )
-        picture = BytesIO()
-        inversion.strip().save(picture, "JPEG", quality=95, subsampling=0)
-        atomic_write(folder / f"{objective}.jpg", picture.getvalue())
+        atomic_write(folder / f"{objective}.jpg", make_picture(photograph, root, encoder, weights, objective))
     atomic_write(folder / PAGE, encoder_page(root, encoder, weights, image.stem))
     atomic_write(root / PAGE, index_page(root))
     return folder / PAGE
 
 
-def own_folder(checkpoints: Path | None = None) -> Path:
+def own_folder(checkpoints: Path | str | None = None) -> Path:
     """The folder of `find_checkpoints()`, whose files are to be replaced.
 
     Raises:
         CheckpointError: the folder does not exist.
-        OutputError: it belongs to the installed package.
+        OutputError: it belongs to the installed package or to the cache of the Hub.
     """
     root = find_checkpoints(checkpoints)
-    if root.resolve().is_relative_to(PACKAGE.resolve()):
-        raise OutputError(f"{root} belongs to the installed package: copy it, and name the copy with --checkpoints")
+    packaged = root.resolve().is_relative_to(PACKAGE.resolve())
+    if packaged or is_downloaded(root):
+        owner = "the installed package" if packaged else "the cache of the Hub"
+        raise OutputError(f"{root} belongs to {owner}: copy it, and name the copy with --checkpoints")
     return root
+
+
+def make_picture(photograph: Tensor, root: Path, encoder: str, weights: str | None, objective: str) -> bytes:
+    """A JPEG of a photograph, 3×H×W in [0, 1], as all decoders of an encoder and objective reconstruct it.
+
+    Raises:
+        CheckpointError, WeightsError, UnknownNameError: see `load_inverter`.
+    """
+    inversion = invert(
+        photograph,
+        "all",
+        size=SHORTER_SIDE,
+        encoder=encoder,
+        weights=weights,
+        checkpoints=root,
+        objective=objective,
+    )
+    picture = BytesIO()
+    inversion.strip().save(picture, "JPEG", quality=95, subsampling=0)
+    return picture.getvalue()
 
 
 def encoder_page(root: Path, encoder: str, weights: str | None, photograph: str) -> str:
@@ -105,7 +119,7 @@ def encoder_page(root: Path, encoder: str, weights: str | None, photograph: str)
     sections = [f"# Decoders of {folder.name}\n", INTRODUCTION]
     for objective, purpose in OBJECTIVES.items():
         if cards := available_decoders(root, encoder, weights, objective):
-            rows = [_row(card, folder) for card in cards.values()]
+            rows = [table_row(card, folder) for card in cards.values()]
             picture = f"![{photograph} from each layer]({objective}.jpg)\n"
             sections += [f"## {objective}\n", f"{purpose}\n", *HEADER, *rows, "", picture]
     return "\n".join(sections)
@@ -127,7 +141,8 @@ def index_page(root: Path) -> str:
     return "\n".join(sections)
 
 
-def _row(card: DecoderCard, folder: Path) -> str:
+def table_row(card: DecoderCard, folder: Path) -> str:
+    """What a card in an encoder's `folder` says, as a row under `HEADER`."""
     name = folder_name(card.layer, card.objective)
     layer = list_layers(card.encoder)[card.layer]
     decoder = build_decoder(card, layer)

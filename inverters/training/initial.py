@@ -99,7 +99,7 @@ def find_initial(config: TrainConfig, encoder: Encoder) -> dict[str, Path]:
     if config.decoder.initial is None:
         return {}
     shipped = config.decoder.initial == SHIPPED
-    root = shipped_checkpoints() if shipped else find_checkpoints(Path(config.decoder.initial))
+    root = shipped_checkpoints() if shipped else find_checkpoints(config.decoder.initial)
     root /= encoder_folder(encoder.name, config.encoder.weights)
     found: dict[str, list[Path]] = {}
     asked = config.decoder.initial_objective

@@ -20,7 +20,10 @@ from inverters.encoders.names import VGG_NAMES, list_layers
 from inverters.errors import InverterError
 
 Run = Callable[..., Outcome]
-COMMANDS = ("predict", "app", "layers", "edit", "optimize", "evaluate", "train", "cards", "download-weights")
+COMMANDS = (
+    *("predict", "app", "layers", "edit", "optimize", "evaluate"),
+    *("train", "cards", "push", "download-weights"),
+)
 PANELS = ("What to invert", "How", "Where to", "On what")
 
 
