@@ -11,6 +11,7 @@ from inverters.cli.app import app as serve_app
 from inverters.cli.cards import cards
 from inverters.cli.edit import edit
 from inverters.cli.evaluate import evaluate
+from inverters.cli.export import export
 from inverters.cli.layer_arguments import join_layers
 from inverters.cli.layers import download_weights, layers
 from inverters.cli.optimize import optimize
@@ -81,5 +82,5 @@ def invert(
     """See and measure what each layer of a convolutional network still knows about an image."""
 
 
-for command in (predict, serve_app, layers, edit, optimize, evaluate, train, cards, push, download_weights):
+for command in (predict, serve_app, layers, edit, optimize, evaluate, train, cards, push, export, download_weights):
     app.command()(command)

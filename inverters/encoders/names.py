@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from inverters.encoders import vgg_weight_names
 from inverters.encoders.layers import Layer
-from inverters.encoders.network_names import LITE0, is_network
+from inverters.encoders.network_names import LITE0, LITE0_LICENSE, is_network
 from inverters.encoders.vgg_layers import DEFAULT_ENCODER, GATYS_LAYERS, INPUT_MULTIPLE, VGG_NAMES, vgg_layers
 from inverters.encoders.vgg_weight_names import weights_label
 from inverters.errors import unknown_name
@@ -34,6 +34,7 @@ __all__ = [
     "require_encoder",
     "show_layers",
     "weights_label",
+    "weights_license",
 ]
 
 ENCODERS = (*VGG_NAMES, LITE0)
@@ -137,6 +138,13 @@ def check_weights(encoder: str, weights: str) -> None:
         vgg_weight_names.check_weights(encoder, weights)
     else:
         _source(encoder).check_weights(named_weights(encoder, weights))
+
+
+def weights_license(encoder: str, weights: str) -> str | None:
+    """Return the license of a set of weights as SPDX names it, where this package comes with the weights; else None."""
+    if encoder in VGG_NAMES:
+        return vgg_weight_names.LICENSES.get((encoder, weights))
+    return LITE0_LICENSE if encoder == LITE0 and weights == default_weights(encoder) else None
 
 
 def perceptual_layers(encoder: str) -> tuple[str, ...]:

@@ -36,14 +36,14 @@ class Form(NamedTuple):
         The grid of a network that does not pad its input has fewer positions. Those at its edges are then repeated.
         """
         if self.stride is None:
-            return output.reshape(len(output), self.channels, 1, 1)
+            return output.reshape(output.shape[0], self.channels, 1, 1)
         height, width = (side // self.stride for side in size)
         if self.kind == "channels-last":
             output = output.permute(0, 3, 1, 2)
         elif self.kind == "tokens":
-            output = output[:, self.prefix :].mT.reshape(len(output), self.channels, height, width)
+            output = output[:, self.prefix :].mT.reshape(output.shape[0], self.channels, height, width)
         elif self.kind == "channel-tokens":
-            output = output[:, :, self.prefix :].reshape(len(output), self.channels, height, width)
+            output = output[:, :, self.prefix :].reshape(output.shape[0], self.channels, height, width)
         missing = (width - output.shape[3], height - output.shape[2])
         if any(missing):
             sides = [part for count in missing for part in (count // 2, count - count // 2)]

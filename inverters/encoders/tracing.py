@@ -1,13 +1,15 @@
 """Running a network to see which of its modules run, in which order, and what they return."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from inverters.encoders.outputs import Shape, Size, first_tensor
 from inverters.errors import InverterError, first_line
@@ -78,7 +80,8 @@ def capture(module: nn.Module, images: Tensor, wanted: Collection[str]) -> dict[
     paths = {name.partition("#")[0] for name in wanted}
     handles = [module.get_submodule(path).register_forward_hook(partial(keep, path)) for path in paths]
     try:
-        module(images)
+        with _module_stack():
+            module(images)
     except _PassEnded:
         pass
     finally:
@@ -87,6 +90,19 @@ def capture(module: nn.Module, images: Tensor, wanted: Collection[str]) -> dict[
     if missing:
         raise InverterError(f"{', '.join(sorted(missing))} did not run in this pass, but did in an earlier one")
     return found
+
+
+@contextmanager
+def _module_stack() -> Iterator[None]:
+    """Let `torch.export` forget the modules that an ended pass was in; its tracer waits for each of them to return."""
+    mode = get_proxy_mode() if torch.compiler.is_exporting() else None
+    stack = getattr(mode.tracer, "module_stack", None) if mode else None
+    before = len(stack or ())
+    try:
+        yield
+    finally:
+        while stack and len(stack) > before:
+            stack.popitem()
 
 
 class _PassEnded(Exception):

@@ -8,6 +8,7 @@ from inverters.errors import WeightsError, unknown_name
 from inverters.files import no_such_path
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
+LICENSES = {("vgg19", "original"): "CC-BY-4.0"}  # by encoder and weights
 RANDOM = re.compile(r"random(?:-([0-9]{1,18}))?")  # a seed that fits into 64 bits
 
 

@@ -22,7 +22,7 @@ from inverters.errors import InverterError
 Run = Callable[..., Outcome]
 COMMANDS = (
     *("predict", "app", "layers", "edit", "optimize", "evaluate"),
-    *("train", "cards", "push", "download-weights"),
+    *("train", "cards", "push", "export", "download-weights"),
 )
 PANELS = ("What to invert", "How", "Where to", "On what")
 
