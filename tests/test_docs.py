@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Outcome
+from conftest import Outcome, publish_tiny
+from hub_server import TOKEN
 from PIL import Image
 from skimage.data import data_dir
 from typer.main import get_command
@@ -28,7 +29,7 @@ PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("checkpoints/*.md"))
 }
-README = PAGES["README.md"]
+README, ONNX = PAGES["README.md"], "docs/onnx.md"  # the code of the latter reads a file that its commands write
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
 SITE_REFERENCE = {
     "cli": [f"invert {name}" for name in COMMANDS],
@@ -162,7 +163,36 @@ def test_links_and_scripts_exist(page: str) -> None:
             assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.M), line
 
 
-@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if blocks(text, "python")])
+@pytest.mark.usefixtures("hub")
+def test_the_commands_of_the_page_on_the_hub_run(
+    invert: Callable[..., Outcome], elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the upload on, with small decoders."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    page, root = PAGES["docs/hub.md"], publish_tiny(elsewhere / "runs/vgg19/checkpoints", ("relu4_2",), "original")
+    shutil.copy("photo.jpg", root / "vgg19-original" / "pixel.jpg")
+    for name, *arguments in sorted(commands(page), key=lambda command: command[0] != "push"):
+        result = invert(name, *arguments, *QUICK.get(name, "").split())
+        assert result.status == 0, f"invert {shlex.join(arguments)}: {result.err}"
+    assert (elsewhere / "inversions" / "photo" / "relu4_2.png").exists()
+    exec(blocks(page, "py")[0], {})  # in this process, which knows the local Hub
+
+
+@pytest.mark.slow
+def test_the_page_on_onnx_needs_no_torch(invert: Callable[..., Outcome], elsewhere: Path) -> None:
+    """Its commands and its code, at a shallow layer, which is exported faster."""
+    page = PAGES[ONNX].replace("relu4_2", "relu1_1")
+    for name, *arguments in commands(page):
+        result = invert(name, *arguments)
+        assert result.status == 0, f"invert {shlex.join(arguments)}: {result.err}"
+    code = "import sys\nsys.modules['torch'] = sys.modules['inverters'] = None\n" + "".join(blocks(page, "python"))
+    result = subprocess.run([sys.executable, "-c", code], cwd=elsewhere, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    inversion = inverters.invert("photo.jpg", "relu1_1", device="cpu")
+    assert result.stdout == f"relu1_1: {inversion.psnr['relu1_1']:.1f} dB\n"
+
+
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if blocks(text, "python") and page != ONNX])
 def test_python_examples_run(page: str, elsewhere: Path) -> None:
     """One after the other in a process of their own; each may use the names of those before it."""
     code = "\n".join(blocks(PAGES[page], "python"))
