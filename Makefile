@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PHOTOGRAPH = $$($(BIN)/python -c "import skimage; print(skimage.__path__[0] + '/data/astronaut.png')")
 
-.PHONY: bench cards demo docs opening release test test-browser test-slurm
+.PHONY: bench cards demo docs opening release test test-browser test-slurm tutorials
 
 demo: .venv/installed
 	$(BIN)/invert predict "$(PHOTOGRAPH)"
@@ -39,6 +39,10 @@ test-slurm: .venv/installed-dev
 # The documentation site, in build/site/.
 docs: .venv/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The outputs of the notebooks, after decoders have been replaced.
+tutorials: .venv/installed-dev
+	$(BIN)/python docs/site/execute.py
 
 # What is uploaded: an sdist and a wheel in dist/, and the test that the wheel alone works.
 release: .venv/installed-dev

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from conftest import Outcome, publish_tiny
@@ -27,7 +28,13 @@ from inverters.encoders.names import perceptual_layers
 ROOT = Path(__file__).parent.parent
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("checkpoints/*.md"))
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("checkpoints/*.md"))
+}
+PAGES |= {  # the text of notebooks; tests/test_notebooks.py runs their cells
+    str(path.relative_to(ROOT)): "\n\n".join(
+        "".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "markdown"
+    )
+    for path in ROOT.glob("docs/tutorials/*.ipynb")
 }
 README, ONNX = PAGES["README.md"], "docs/onnx.md"  # the code of the latter reads a file that its commands write
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
@@ -302,5 +309,8 @@ def test_the_site_builds(tmp_path: Path) -> None:
     reference = {page: (tmp_path / "reference" / page / "index.html").read_text() for page in SITE_REFERENCE}
     for page, names in SITE_REFERENCE.items():
         assert [name for name in names if name not in reference[page]] == []
-    for file in tmp_path.rglob("*.html"):  # nothing is loaded from other hosts
-        assert not re.search(r'(?:src|<link[^>]*href)="https?://', file.read_text()), file
+    for file in tmp_path.rglob("*.html"):
+        html = file.read_text()
+        assert not re.search(r'(?:src|<link[^>]*href)="https?://', html), file  # nothing is loaded from other hosts
+        for link in re.findall(r'(?:src|href)="(?!\w+:|#|/)([^"#?]+)', html):
+            assert (file.parent / unquote(link)).exists(), (file, link)

@@ -1,10 +1,11 @@
 """What `make docs` adds to the pages: the command line and the configuration, from the code itself.
 
-Links that leave docs/, which a code host follows, become plain text.
+Links that leave docs/, which a code host follows, become plain text, and those to notebooks lead to their pages.
 """
 
 import json
 import re
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from inverters.cli.main import app
 from inverters.training.config import TrainConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+LARGEST_SHOWN = 1e9  # beyond it, a limit only keeps numbers from overflowing
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -25,7 +27,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         if place in markdown:
             markdown = markdown.replace(place, generate())
     markdown = re.sub(r"```mermaid\n(.*?)```", packages, markdown, flags=re.S)
+    markdown = re.sub(r"\.ipynb\)(?!\{)", ".md)", markdown)  # but not those to download
     return re.sub(r"(?<!!)\[([^\]]+)\]\(\.\./[^)]*\)", r"\1", markdown) if "/" not in page.file.src_uri else markdown
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Mark options such as `--size`, which browsers would break after their hyphens."""
+    return re.sub(r"<code>(-[^<\s]{1,24})</code>", r'<code class="option">\1</code>', html)
 
 
 def command_line() -> str:
@@ -39,7 +47,7 @@ def command_line() -> str:
 def packages(diagram: re.Match[str]) -> str:
     """A table in the place of a diagram, whose script the site would have to load from another host."""
     rows = re.findall(r"<b>(.*?)</b>(?:<br>)?(.*?)\"]", diagram[1])
-    return "\n".join(["| package | |", "|---|---|", *(f"| `{name}` | {owns} |" for name, owns in rows)])
+    return "\n".join(["| package | what it does |", "|---|---|", *(f"| `{name}` | {owns} |" for name, owns in rows)])
 
 
 def configuration() -> str:
@@ -64,7 +72,8 @@ def table(section: type[BaseModel], prefix: str, said: dict[str, str], leave_out
         if name in leave_out:
             continue
         default = "*required*" if field.is_required() else f"`{plain(field.get_default())}`"
-        comment = re.sub(r"[;,]? *(no )?default .*$|[;,]? no default$", "", said[prefix + name])
+        comment = re.sub(r"[;,] default null, which ", "; `null` ", said[prefix + name])
+        comment = re.sub(r"[;,]? *(no )?default .*$|[;,]? no default$", "", comment)
         rows.append(f"| `{prefix}{name}` | {values(properties[name])} | {default} | {comment} |".replace("\\|", "|"))
     return "\n".join(rows) + "\n"
 
@@ -81,7 +90,7 @@ def values(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{one}`" for one in schema["enum"])
     limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    shown = [f"{sign} {schema[key]}" for key, sign in limits.items() if key in schema]
+    shown = [f"{sign} {schema[key]}" for key, sign in limits.items() if abs(schema.get(key, inf)) < LARGEST_SHOWN]
     kind = {"array": "list", "object": "mapping", "null": "`null`"}.get(
         schema.get("type", ""), schema.get("type", "any")
     )
