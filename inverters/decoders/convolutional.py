@@ -25,6 +25,7 @@ DEFAULT_STAGES: dict[int, Stages] = {  # by the layer's stride; most of the comp
 
 DENSE_WIDTH = 32  # channels of the grid that a vector is laid out on; the dense layer has 49 times as many outputs
 LEAK = 0.2  # of the dense layer's leaky ReLU
+SMOOTHED_STEP = 8  # from this sub-pixel step on, its cells would be visible
 
 
 def default_stages(layer: Layer) -> Stages:
@@ -36,8 +37,9 @@ def default_stages(layer: Layer) -> Stages:
 class ConvDecoder(Decoder):
     """Stages of residual blocks, each at twice the resolution of the one before, and a sub-pixel convolution to pixels.
 
-    The last step takes what is left of the stride: 7 of 14, after two stages. A vector is first laid out on a grid by a
-    dense layer, as by Dosovitskiy & Brox 2016 (fc6–fc8), and is then decoded like features of stride 32.
+    The last step takes what is left of the stride: 7 of 14, after two stages. From 8 on, its pixels are smoothed, which
+    hides the borders of its cells. A vector is first laid out on a grid by a dense layer, as by Dosovitskiy & Brox 2016
+    (fc6–fc8), and is then decoded like features of stride 32.
 
     Args:
         layer: the layer whose features it decodes.
@@ -90,7 +92,11 @@ class ConvDecoder(Decoder):
             modules.append(nn.Conv2d(channels, width, kernel_size=3, padding=1))
             modules.extend(ResidualBlock(width) for _ in range(blocks))
             channels = width
-        modules.append(SubPixel(channels, 3, stride >> (len(self.stages) - 1)))
+        self.last_step = stride >> (len(self.stages) - 1)
+        self.smoothing = self.last_step // 2 if self.last_step >= SMOOTHED_STEP else 0
+        modules.append(SubPixel(channels, 3, self.last_step))
+        if self.smoothing:
+            modules.append(Smooth(self.smoothing))
         if self.size and self.size % stride:
             modules.append(Crop(self.size))
         self.body = nn.Sequential(*modules)
@@ -100,7 +106,7 @@ class ConvDecoder(Decoder):
         stride, halo = self.layer.spatial_stride, 0
         for number, (_, blocks) in enumerate(self.stages):
             halo += (1 + 2 * blocks) * (stride >> number)  # each 3×3 convolution adds one step
-        return halo + (stride >> (len(self.stages) - 1))  # the sub-pixel convolution
+        return halo + self.last_step + 2 * self.smoothing  # the sub-pixel convolution, and two box filters
 
     def prepare(self, features: Tensor) -> Tensor:
         """Features as `decode` takes them: standardised, and log-compressed where the decoder does so."""
@@ -120,6 +126,19 @@ class Dense(nn.Sequential):
     def __init__(self, channels: int, width: int, side: int) -> None:
         dense = nn.Conv2d(channels, width * side**2, kernel_size=1)
         super().__init__(dense, nn.PixelShuffle(side), nn.LeakyReLU(LEAK, inplace=True))
+
+
+class Smooth(nn.Module):
+    """Two box filters, each over `radius` pixels to every side; the border is repeated."""
+
+    def __init__(self, radius: int) -> None:
+        super().__init__()
+        self.radius = radius
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(2):
+            x = F.avg_pool2d(F.pad(x, [self.radius] * 4, mode="replicate"), 2 * self.radius + 1, stride=1)
+        return x
 
 
 class Crop(nn.Module):
