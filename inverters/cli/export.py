@@ -23,6 +23,7 @@ from inverters.cli.options import (
 from inverters.cli.printer import Printer
 from inverters.encoders.names import DEFAULT_ENCODER
 from inverters.errors import OutputError
+from inverters.sharing.onnx_names import require_onnx
 
 
 def export(
@@ -51,6 +52,7 @@ def export(
     names = layer_names(layer, encoder)
     if names is None or names == "all" or len(names) != 1:
         raise typer.BadParameter("--layer takes one layer here")
+    require_onnx(file)
     if file.exists() and not overwrite:
         raise OutputError(f"{file} exists: replace it with --overwrite, or take another name")
     printer = Printer(json, quiet)
@@ -60,9 +62,7 @@ def export(
     from inverters.inversion.inverter import Inverter
     from inverters.inversion.loading import load_inverter
     from inverters.sharing.onnx import export as write
-    from inverters.sharing.onnx import require_onnx
 
-    require_onnx(file)
     if part == "encoder":
         inverter = Inverter(create_encoder(encoder, weights, names), {}, torch.device("cpu"))
     else:

@@ -1,1 +1,1 @@
-"""Published decoders for others: model cards."""
+"""Published decoders for others: their pages, the Hugging Face Hub, ONNX."""

@@ -3,7 +3,6 @@
 import json
 import warnings
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
@@ -16,13 +15,13 @@ from torch.export import Dim
 from inverters.data.images import pad_to_multiple
 from inverters.decoders.corrected import CorrectedDecoder
 from inverters.encoders.names import weights_license
-from inverters.errors import InverterError, OutputError, first_line
+from inverters.errors import InverterError, first_line
 from inverters.files import make_folder, replacing
 from inverters.inversion.inverter import Inverter
+from inverters.sharing.onnx_names import require_onnx
 
 Part = Literal["encoder", "decoder", "both"]
 OPSET = 20
-REQUIRED = ("onnx", "onnxscript", "onnxruntime")
 BATCH = 2  # a dimension of size 1 would not stay dynamic
 MAX_SIDE = 100_000  # features or multiples of pixels
 TOLERANCE = 1e-3  # of the result of onnxruntime, relative to the largest value of PyTorch's
@@ -127,14 +126,6 @@ def _signbit(x: Any) -> Any:
     from onnxscript import opset20 as op  # an extra
 
     return op.Less(x, op.CastLike(op.Constant(value_float=0.0), x))  # type: ignore[type-var]
-
-
-def require_onnx(path: Path) -> None:
-    """Raise an error unless `path` is a name for an ONNX file, and one can be made."""
-    if path.suffix != ".onnx":
-        raise OutputError(f"{path} is no name of an ONNX file: call it {path.with_suffix('.onnx')}")
-    if missing := [name for name in REQUIRED if find_spec(name) is None]:
-        raise InverterError(f"exporting needs {', '.join(missing)}: pip install 'inverters[onnx]'")
 
 
 def _size(inverter: Inverter, layer: str) -> int | None:

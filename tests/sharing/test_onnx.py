@@ -20,6 +20,7 @@ from inverters.errors import InverterError
 from inverters.inversion.inverter import Inverter
 from inverters.inversion.loading import load_inverter
 from inverters.sharing import onnx as exporting
+from inverters.sharing import onnx_names
 from inverters.sharing.onnx import export
 
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -149,7 +150,7 @@ def test_another_ending(invert: Run, tiny_checkpoints: Path, tmp_path: Path, nam
 
 def test_a_missing_extra(invert: Run, tiny_checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        exporting, "find_spec", lambda name: None if name == "onnxscript" else importlib.util.find_spec(name)
+        onnx_names, "find_spec", lambda name: None if name == "onnxscript" else importlib.util.find_spec(name)
     )
     options = ("--layer", "relu2_1", "--weights", "random", "--checkpoints", tiny_checkpoints)
     status, _, err = invert("export", tmp_path / "a.onnx", *options)
