@@ -42,6 +42,10 @@ class Events:
         opens_with_pictures: whether there are pictures of that choice already.
     """
 
+    studio: Studio
+    choice: Choice
+    opens_with_pictures: bool
+
     def __init__(self, studio: Studio, choice: Choice, opens_with_pictures: bool) -> None:
         self.studio, self.choice, self.opens_with_pictures = studio, choice, opens_with_pictures
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from threading import Event, Lock
 from typing import NamedTuple
@@ -46,6 +46,11 @@ class Studio:
         size: pixels to which the shorter side of images is shrunk.
         device: see `find_device`.
     """
+
+    networks: dict[str, Network]
+    size: int
+    device: str
+    inverter: Callable[[Choice], Inverter]
 
     def __init__(self, networks: list[Network], size: int, device: str) -> None:
         self.networks = {network.label: network for network in networks}

@@ -59,6 +59,11 @@ class TrainingCrops(Dataset[Tensor]):
     An unreadable image is replaced by the next readable one.
     """
 
+    rows: datasets.Dataset
+    source: str
+    crop: RandomCrop
+    unreadable: Tensor
+
     def __init__(self, rows: datasets.Dataset, source: str, crop: RandomCrop) -> None:
         self.rows, self.source, self.crop = rows, source, crop
         self.unreadable = _shared(len(rows), torch.bool)
@@ -92,6 +97,18 @@ class StreamedCrops(IterableDataset[Tensor]):
         workers: of the loader.
         shuffle_buffer: number of images that are shuffled at a time.
     """
+
+    rows: datasets.IterableDataset
+    source: str
+    crop: RandomCrop
+    batch_size: int
+    workers: int
+    shuffle_buffer: int
+    first: int
+    rank: int
+    ranks: int
+    unreadable: Tensor
+    empty_workers: Tensor
 
     def __init__(
         self,
@@ -170,6 +187,12 @@ class WholeImages(Dataset[Tensor]):
             covers; None takes whole images.
     """
 
+    rows: datasets.Dataset | Sequence[Mapping[str, Any]]
+    limit: int | None
+    resize: int | None
+    crop: tuple[int, float] | None
+    unreadable: Tensor
+
     def __init__(
         self,
         rows: datasets.Dataset | Sequence[Mapping[str, Any]],
@@ -202,6 +225,14 @@ class ShuffledDraws(Sampler[tuple[int, int]]):
     Samples are numbered consecutively over shuffled epochs. Each step takes the next ranks · batch_size samples, of
     which each process takes batch_size consecutive ones.
     """
+
+    size: int
+    steps: int
+    first: int
+    seed: int
+    batch_size: int
+    rank: int
+    ranks: int
 
     def __init__(
         self, size: int, steps: int, first: int, seed: int, batch_size: int, rank: int = 0, ranks: int = 1

@@ -39,6 +39,22 @@ class ImageDataModule(pl.LightningDataModule):
         seed: of order, scales, crops and flips.
     """
 
+    sources: list[str]
+    validation_sources: list[str]
+    splits: tuple[str, str]
+    image_column: str
+    steps: int
+    batch_size: int
+    workers: int
+    seed: int
+    streaming: bool
+    shuffle_buffer: int
+    validation_limit: int | None
+    validation_crop: tuple[int, float] | None
+    resize: int | None
+    crop: RandomCrop
+    validation: WholeImages
+
     def __init__(
         self,
         train: Sequence[str],

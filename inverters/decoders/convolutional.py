@@ -1,6 +1,7 @@
 """`ConvDecoder`: residual blocks and upsampling, stage by stage."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,10 @@ class ConvDecoder(Decoder):
 
     architecture = "conv"
     body: nn.Sequential
+    stages: list[tuple[int, int]]
+    width: int
+    size: int | None
+    arguments: dict[str, Any]
 
     def __init__(
         self,
@@ -161,6 +166,9 @@ class LogCompression(nn.Module):
 
 class ResidualBlock(nn.Module):
     """x + conv(relu(conv(x))), without normalisation (Lim et al. 2017). It starts close to the identity."""
+
+    conv1: nn.Conv2d
+    conv2: nn.Conv2d
 
     def __init__(self, width: int) -> None:
         super().__init__()

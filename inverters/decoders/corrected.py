@@ -1,5 +1,7 @@
 """`CorrectedDecoder`: a decoder whose output is encoded again and corrected by the error of its features."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,6 +38,12 @@ class CorrectedDecoder(Decoder):
     """
 
     architecture = "corrected"
+    arguments: dict[str, Any]
+    width: int
+    depth: int
+    compress: LogCompression
+    context: nn.Sequential
+    corrections: nn.ModuleList
 
     def __init__(self, base: Decoder, corrections: int, width: int | None = None, depth: int | None = None) -> None:
         super().__init__(base.layer)
@@ -130,6 +138,12 @@ class GatedCorrection(nn.Module):
         depth: number of gated convolutions.
         stride: of the features.
     """
+
+    first: nn.Conv2d
+    convolutions: nn.ModuleList
+    gates: nn.Conv2d
+    last: nn.Conv2d
+    shuffle: nn.PixelShuffle
 
     def __init__(self, channels: int, width: int, depth: int, stride: int) -> None:
         super().__init__()

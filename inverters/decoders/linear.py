@@ -4,6 +4,7 @@ It shows how much of an image is linearly decodable at each depth.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,12 @@ class LinearDecoder(Decoder):
     """
 
     architecture = "linear"
+    arguments: dict[str, Any]
+    width: int
+    size: int | None
+    kernel_size: int
+    step: int
+    body: SubPixel
 
     def __init__(self, layer: Layer, kernel_size: int = 3, size: int | None = None) -> None:
         super().__init__(layer)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -34,6 +35,10 @@ class ThroughDecoder(Decoder):
     """
 
     architecture = "through"
+    arguments: dict[str, Any]
+    width: int
+    blocks: int
+    translator: nn.Sequential
 
     def __init__(self, layer: Layer, target: Decoder, width: int = 320, blocks: int = 4) -> None:
         super().__init__(layer)

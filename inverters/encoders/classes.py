@@ -22,6 +22,8 @@ class Classifier:
         encoder: the network; its layer `logits` has ImageNet's 1,000 classes in their usual order.
     """
 
+    layer: str
+
     def __init__(self, encoder: NetworkEncoder) -> None:
         self.encoder = encoder
         self.layer = encoder.structure.canonical("logits")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from inverters.encoders.base import Encoder
+from inverters.encoders.layers import Layer
 from inverters.encoders.network_layers import NetworkLayers
 from inverters.errors import InverterError
 
@@ -50,6 +51,15 @@ class NetworkEncoder(Encoder):
 
     mean: Tensor
     std: Tensor
+    name: str
+    weights: str
+    layers: dict[str, Layer]
+    input_multiple: int
+    input_size: int | None
+    input_crop: float
+    preprocessing: Preprocessing
+    module: nn.Module
+    structure: NetworkLayers
 
     def __init__(
         self, module: nn.Module, preprocessing: Preprocessing, name: str = "network", weights: str = "own"

@@ -35,6 +35,12 @@ class NetworkLayers:
         InverterError: the network does not take images of this size.
     """
 
+    module: nn.Module
+    size: int
+    aliases: dict[str, str]
+    input_size: int | None
+    input_multiple: int
+
     def __init__(self, module: nn.Module, size: int, materialize: Callable[[], nn.Module] | None = None) -> None:
         self.module, self.size = module, size
         self._materialize = materialize or (lambda: module)

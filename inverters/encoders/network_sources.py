@@ -28,9 +28,13 @@ class Source:
         weight_names: the named sets of weights, the default first.
     """
 
+    name: str
+    model: str
+    weight_names: Sequence[str]
+
     def __init__(self, name: str) -> None:
         self.name, self.model = name, name.rpartition("/")[2]
-        self.weight_names: Sequence[str] = []
+        self.weight_names = []
 
     def preprocessing(self, weights: str) -> Preprocessing:
         """The preprocessing of a set of weights; for others than the named ones, that of the default."""

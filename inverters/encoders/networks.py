@@ -30,6 +30,8 @@ IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class TimmSource(Source):
     """A model of timm, with weights by their tags, such as `a1_in1k`."""
 
+    weight_names: list[str]
+
     def __init__(self, name: str) -> None:
         super().__init__(name)
         if self.model not in (valid := timm.list_models()):
@@ -82,6 +84,9 @@ class TimmSource(Source):
 class TorchvisionSource(Source):
     """A classification model of torchvision, with weights by their names, such as `IMAGENET1K_V1`."""
 
+    weights: Any
+    weight_names: list[str]
+
     def __init__(self, name: str) -> None:
         super().__init__(name)
         if self.model not in (valid := torchvision_models.list_models(module=torchvision_models)):
@@ -117,6 +122,9 @@ class TorchvisionSource(Source):
 class Lite0Source(TimmSource):
     """EfficientNet-Lite0, whose ImageNet weights come with a package."""
 
+    name: str
+    weight_names: list[str]
+
     def __init__(self, name: str) -> None:
         super().__init__(f"timm/{lite0.TIMM_MODEL}")
         self.name, self.weight_names = name, ["imagenet"]
@@ -136,6 +144,10 @@ class Lite0Source(TimmSource):
 
 class OwnSource(Source):
     """A function of the user's that returns a `NetworkEncoder`."""
+
+    function: Any
+    encoder: NetworkEncoder
+    weight_names: list[str]
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

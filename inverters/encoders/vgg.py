@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inverters.encoders.base import Encoder
+from inverters.encoders.layers import Layer
 from inverters.encoders.vgg_layers import DEFAULT_ENCODER, INPUT_MULTIPLE, VGG_NAMES, vgg_layers, vgg_modules
 from inverters.encoders.vgg_weight_names import default_weights, weights_label
-from inverters.encoders.vgg_weights import load_weights
+from inverters.encoders.vgg_weights import Preprocessing, load_weights
 from inverters.errors import InverterError, WeightsError, unknown_name
 
 
@@ -34,6 +35,10 @@ class VGGEncoder(Encoder):
     input_multiple = INPUT_MULTIPLE
     mean: Tensor
     std: Tensor
+    weights: str
+    layers: dict[str, Layer]
+    preprocessing: Preprocessing
+    features: nn.Sequential
 
     def __init__(self, layers: Iterable[str], name: str = DEFAULT_ENCODER, weights: str | None = None) -> None:
         super().__init__()

@@ -39,6 +39,7 @@ class Inverter(nn.Module):
     """
 
     encoder: Encoder
+    decoders: LayerDict[Decoder]
 
     def __init__(self, encoder: Encoder, decoders: Mapping[str, Decoder], device: torch.device) -> None:
         super().__init__()

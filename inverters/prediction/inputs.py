@@ -35,6 +35,9 @@ class Images(Protocol):
 class ImageFiles:
     """Image files, with results named by `folder_names`."""
 
+    files: Sequence[Path]
+    names: list[str]
+
     def __init__(self, files: Sequence[Path]) -> None:
         self.files, self.names = files, folder_names(files)
 

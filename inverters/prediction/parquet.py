@@ -44,6 +44,14 @@ class ParquetWriter:
             `overwrite` is not set.
     """
 
+    images: Images
+    provenances: Sequence[Provenance]
+    output_dir: Path
+    chunk: int
+    schema: Any
+    existing: dict[int, str | None]
+    lock: threading.Lock
+
     def __init__(
         self, images: Images, provenances: Sequence[Provenance], output_dir: Path, *, overwrite: bool = False
     ) -> None:

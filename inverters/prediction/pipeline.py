@@ -66,6 +66,13 @@ class Pipeline:
         progress: called after each tile or iteration.
     """
 
+    reader: Reader
+    runners: Sequence[MethodRunner]
+    tile: int | None
+    keep_interrupted: bool
+    progress: Progress | None
+    threads: ThreadPoolExecutor
+
     def __init__(
         self,
         reader: Reader,

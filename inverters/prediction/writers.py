@@ -86,6 +86,11 @@ class FolderWriter:
     """
 
     chunk = 1
+    images: Images
+    provenances: Sequence[Provenance]
+    output_dir: Path
+    details: bool
+    overwrite: bool
 
     def __init__(
         self,

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from inverters.data.images import pad_to_multiple
+from inverters.decoders.base import Decoder
 from inverters.decoders.corrected import CorrectedDecoder
+from inverters.encoders.base import Encoder
 from inverters.encoders.names import weights_license
 from inverters.errors import InverterError, first_line
 from inverters.files import make_folder, replacing
@@ -30,6 +32,9 @@ TOLERANCE = 1e-3  # of the result of onnxruntime, relative to the largest value 
 class EncoderPart(nn.Module):
     """Images, N×3×H×W with sides that are multiples of the encoder's, to the features of one layer."""
 
+    encoder: Encoder
+    layer: str
+
     def __init__(self, inverter: Inverter, layer: str) -> None:
         super().__init__()
         self.encoder, self.layer = inverter.encoder, layer
@@ -41,6 +46,9 @@ class EncoderPart(nn.Module):
 
 class DecoderPart(nn.Module):
     """Features of one layer to images in [0, 1], N×3×(h·stride)×(w·stride)."""
+
+    decoder: Decoder
+    encode: EncoderPart
 
     def __init__(self, inverter: Inverter, layer: str) -> None:
         super().__init__()

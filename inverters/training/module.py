@@ -48,6 +48,11 @@ class InversionModule(pl.LightningModule):
         candidates: during validation, the decoders as they would be published, by layer.
     """
 
+    decoders: LayerDict[Decoder]
+    discriminators: LayerDict[Discriminator]
+    psnr: LayerDict[MeanMetric]
+    validation_loss: LayerDict[MeanMetric]
+
     def __init__(self, config: TrainConfig, encoder: Encoder, decoders: Mapping[str, Decoder]) -> None:
         super().__init__()
         self.config = config
