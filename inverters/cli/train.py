@@ -1,5 +1,7 @@
 """`invert train`."""
 
+import os
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -46,11 +48,14 @@ def train(
     from inverters.training.config_file import load_config
     from inverters.training.config_names import find_config
 
-    run = load_config(find_config(config), overrides or [])
+    printer = Printer(quiet=quiet)
+    with warnings.catch_warnings(record=True, action="always", category=FutureWarning) as old_keys:
+        run = load_config(find_config(config), overrides or [])
+    for warning in old_keys if os.environ.get("LOCAL_RANK", "0") == "0" else ():
+        printer.note(f"warning: {warning.message}")
     from inverters.training.train import train
 
     trained = train(run, output_dir or Path("runs") / config.stem, resume, quiet)
-    printer = Printer(quiet=quiet)
     if trained:  # else another process speaks for all
         printer.table(training_table(list(trained.values())))
     for folder in trained:

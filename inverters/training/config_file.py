@@ -1,6 +1,7 @@
 """Reading a run's configuration from YAML, with overrides from the command line. Every mistake is one line."""
 
 import math
+import warnings
 from collections.abc import Hashable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,6 +25,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: the file cannot be read or is not YAML, or keys or values are wrong. One line for each mistake,
             with the file, the key and the nearest valid name.
+
+    Warns:
+        FutureWarning: a key has an old name.
     """
     try:
         values = _load(read_file(path, LARGEST_CONFIG).decode())
@@ -37,6 +41,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise ConfigError(f"{path}: not valid YAML: {_explain_yaml(error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds no keys; see configs/quickstart.yaml for an example")
+    _warn_of_old_keys(path, values, overrides)
     mistakes = []
     for override in overrides:
         try:
@@ -50,6 +55,17 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return config
+
+
+def _warn_of_old_keys(path: Path, values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Give a FutureWarning for each key that was renamed, in the file or in an override."""
+    for section, old, new in RENAMED:
+        given = values.get(section)
+        places = [f"{path}"] if isinstance(given, dict) and old in given else []
+        places += ["--set" for override in overrides if override.partition("=")[0] == f"{section}.{old}"]
+        for place in dict.fromkeys(places):
+            message = f"{place}: {section}.{old} is deprecated: write {section}.{new}"
+            warnings.warn(message, FutureWarning, stacklevel=3)
 
 
 def explain(error: ValidationError) -> list[str]:

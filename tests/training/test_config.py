@@ -1,10 +1,12 @@
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from conftest import Outcome
 from hooks import comments
 from pydantic import BaseModel
 
@@ -272,6 +274,7 @@ def test_several_mistakes_in_sections_that_depend_on_others(path: Path) -> None:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning")
 def test_a_renamed_key_is_still_accepted(path: Path) -> None:
     """In the file, from --set, and whichever of the two comes from --set wins."""
     assert load_config(path, ["decoder.compress=true"]).decoder.log_compress
@@ -287,6 +290,19 @@ def test_a_renamed_key_is_still_accepted(path: Path) -> None:
     assert config.decoder.log_compress
     assert values["decoder"] == {"compress": True}
     assert TrainConfig.model_validate(config.model_dump()) == config
+
+
+def test_a_renamed_key_warns(path: Path, invert: Callable[..., Outcome]) -> None:
+    """In one line for the file and one for --set, before anything else happens."""
+    path.write_text(GOOD + "decoder: {compress: true}\n")
+    with pytest.warns(FutureWarning, match=r"run.yaml: decoder.compress is deprecated: write decoder.log_compress$"):
+        load_config(path)
+    bad = ("--set", "data.train=/absent", "-o", path.parent / "run")
+    lines = invert("train", path, "--set", "decoder.compress=true", *bad).err.splitlines()
+    assert lines[:-1] == [
+        f"warning: {place}: decoder.compress is deprecated: write decoder.log_compress" for place in (path, "--set")
+    ]
+    assert "warning" not in invert("train", path, "--quiet", *bad).err
 
 
 def test_the_weights_are_by_default_those_of_the_encoder(path: Path) -> None:
