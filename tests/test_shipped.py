@@ -1,4 +1,4 @@
-"""The shipped decoders, with the original weights, on a photograph that nobody trained on."""
+"""The shipped decoders, on photographs that nobody trained on."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from skimage.data import data_dir
 from skimage.metrics import peak_signal_noise_ratio
 from torch import Tensor
 
+from inverters import invert
 from inverters.data.images import load_image, pad_to_multiple
 from inverters.encoders.vgg import VGGEncoder
 from inverters.encoders.vgg_layers import GATYS_LAYERS, INPUT_MULTIPLE
@@ -79,3 +80,20 @@ def test_a_perceptual_decoder_is_closer_in_features_and_farther_in_pixels(
     features_of_the_other, pixels_of_the_other = errors(reconstructions[layer])
     assert in_features < features_of_the_other
     assert in_pixels > pixels_of_the_other
+
+
+def test_efficientnet_keeps_the_class_up_to_stride_16() -> None:
+    measured = {  # PSNR in dB
+        "blocks.0.0": 41.3,
+        "blocks.1.1": 30.1,
+        "blocks.2.1": 24.2,
+        "blocks.4.2": 18.4,
+        "blocks.6.0": 12.9,
+        "global_pool": 11.6,
+        "classifier": 11.2,
+    }
+    result = invert(Path(data_dir) / "coffee.png", "all", encoder="efficientnet-lite0", device="cpu")
+    assert list(result.psnr) == list(measured)
+    assert np.allclose(list(result.psnr.values()), list(measured.values()), atol=0.5)
+    seen = {layer: result.labels[layer][0].name for layer in measured}
+    assert [layer for layer, name in seen.items() if name == "espresso"] == list(measured)[:4]
