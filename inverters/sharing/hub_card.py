@@ -51,7 +51,8 @@ Convolutional Neural Networks*, CVPR 2016.
 def published_cards(root: Path) -> dict[Path, list[DecoderCard]]:
     """The cards of all decoders under `root` by the folder of their encoder, in order of execution and of objectives.
 
-    They name no place of this machine: of absolute paths only the last part is kept.
+    Those of the default encoder come first. They name no place of this machine: of absolute paths only the last part is
+    kept.
 
     Raises:
         CheckpointError: a card is damaged.
@@ -63,7 +64,7 @@ def published_cards(root: Path) -> dict[Path, list[DecoderCard]]:
     for cards in found.values():
         order = [*list_layers(cards[0].encoder)]
         cards.sort(key=lambda card: (list(OBJECTIVES).index(card.objective), order.index(card.layer)))
-    return found
+    return dict(sorted(found.items(), key=lambda item: item[1][0].encoder != DEFAULT_ENCODER))
 
 
 def _without_places(card: DecoderCard) -> DecoderCard:
