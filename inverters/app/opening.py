@@ -26,7 +26,7 @@ FOLDER = Path(__file__).parent / "opening"
 PHOTOGRAPH = str(Path(data_dir) / "astronaut.png")  # NASA's portrait of Eileen Collins, public domain
 SIZE = 384  # pixels
 QUALITY = 85  # of the WebP files
-KEPT = ("psnr", "ssim", "feature_error")
+KEPT = ("psnr", "ssim", "feature_error", "verdict")
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import TypedDict
 
@@ -14,6 +14,7 @@ from inverters.data.images import round_to_8_bits, to_pillow
 from inverters.encoders.classes import find_classifier
 from inverters.encoders.labels import Label
 from inverters.encoders.names import find_layers
+from inverters.inversion.feature_errors import locate
 from inverters.inversion.inverter import Inverter
 from inverters.metrics import feature_error, peak_signal_noise_ratio, structural_similarity
 
@@ -29,6 +30,7 @@ class Depth(TypedDict):
         objective: of the decoder.
         picture: a data URI, or None while it is being computed.
         psnr, ssim, feature_error: see `metrics`; None if unknown, or infinite.
+        verdict: of `FeatureError`; empty if unknown.
         label: what the network's classifier sees in the picture; None without one.
         agrees: whether that is what it sees in the original.
     """
@@ -42,6 +44,7 @@ class Depth(TypedDict):
     psnr: float | None
     ssim: float | None
     feature_error: float | None
+    verdict: str
     label: str | None
     agrees: bool | None
 
@@ -110,6 +113,7 @@ def empty_pane(
                 "psnr": None,
                 "ssim": None,
                 "feature_error": None,
+                "verdict": "",
                 "label": None,
                 "agrees": None,
             }
@@ -130,7 +134,8 @@ def fill(pane: Pane, image: Tensor, inverter: Inverter) -> Iterator[Pane]:
         some = features.pop(depth["layer"])
         picture = inverter.decode({depth["layer"]: some}, size)[depth["layer"]]
         depths = [*pane["depths"]]
-        depths[number] = filled(depth, picture, image, some, inverter, original)
+        quantiles = inverter.decoders[depth["layer"]].error_quantiles
+        depths[number] = filled(depth, picture, image, some, inverter, original, quantiles)
         note = f"{number + 1} of {count} depths" if number + 1 < count else ""
         pane = {**pane, "depths": depths, "note": note}
         yield pane
@@ -143,23 +148,32 @@ def seen_in(image: Tensor, inverter: Inverter) -> Label | None:
 
 
 def filled(
-    depth: Depth, picture: Tensor, image: Tensor, features: Tensor, inverter: Inverter, original: Label | None
+    depth: Depth,
+    picture: Tensor,
+    image: Tensor,
+    features: Tensor,
+    inverter: Inverter,
+    original: Label | None,
+    quantiles: Sequence[float] | None = None,
 ) -> Depth:
     """`depth` with the reconstruction `picture`, 1×3×H×W, and its scores against `image`, 3×H×W, and its features.
 
     Args:
         original: what the network sees in `image`.
+        quantiles: of the feature error over photographs, if the picture is that of a decoder.
     """
     eight_bits = round_to_8_bits(picture.cpu())
     again = inverter.encode(eight_bits, [depth["layer"]])[depth["layer"]]
     target = image[None].cpu()
     seen = seen_in(eight_bits, inverter)
+    error = feature_error(again, features).item()
     return {
         **depth,
         "picture": data_uri(to_pillow(picture[0])),
         "psnr": finite(peak_signal_noise_ratio(eight_bits, target).item()),
         "ssim": structural_similarity(eight_bits, target).item(),
-        "feature_error": finite(feature_error(again, features).item()),
+        "feature_error": finite(error),
+        "verdict": locate(error, quantiles).verdict,
         "label": seen and str(seen),
         "agrees": seen.name == original.name if seen and original else None,
     }

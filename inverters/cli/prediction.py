@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from inverters.cli.printer import Printer
-from inverters.cli.tables import SHOWN_IMAGES, ByMethod, prediction_table
+from inverters.cli.tables import SHOWN_IMAGES, ByMethod, error_table, psnr_table
 from inverters.inversion.runner import Step
-from inverters.inversion.saved import STRIP
+from inverters.inversion.saved import STRIP, ImageMetrics
 from inverters.prediction.pipeline import Pipeline
 from inverters.prediction.predict import predict
 from inverters.prediction.summary import Summary
@@ -26,14 +26,14 @@ class Results:
 
     Attributes:
         summary: counts and means.
-        first: names and PSNR of the first images.
+        first: names and measurements of the first images.
         folder: of the last image, if it has one.
         documents: what `--json` prints, one for each image.
         interrupted: whether Ctrl-C ended an optimisation whose result was kept.
     """
 
     summary: Summary = field(default_factory=Summary)
-    first: list[tuple[str, ByMethod]] = field(default_factory=list)
+    first: list[tuple[str, ImageMetrics]] = field(default_factory=list)
     folder: Path | None = None
     documents: list[dict[str, Any]] = field(default_factory=list)
     interrupted: bool = False
@@ -80,27 +80,36 @@ def run(pipeline: Pipeline, printer: Printer) -> Results:
 
 
 def print_results(results: Results, output_dir: Path, printer: Printer) -> None:
-    """Print the table of PSNR and where the results are, or the JSON document."""
-    summary, means = results.summary, results.summary.means()
+    """Print the tables of PSNR and feature errors and where the results are, or the JSON document."""
+    summary, means, errors = results.summary, results.summary.means(), results.summary.mean_feature_errors()
     count = summary.inverted + summary.existing
     if means:
-        printer.table(prediction_table(results.first, count, means))
+        printer.table(psnr_table(results.first, count, means))
+    if errors:
+        printer.table(error_table(results.first, count, errors))
     if count == 1 and summary.inverted and results.folder:
         printer.line(f"wrote {results.folder / STRIP}")
     elif count:
         counts = f"inverted {summary.inverted} images, {summary.existing} existed, {summary.failed} failed"
         printer.line(f"{counts}; wrote {output_dir}" if summary.inverted else counts)
-    rounded = {method: {layer: round(psnr, 3) for layer, psnr in layers.items()} for method, layers in means.items()}
     printer.document(
         {
             "output_dir": str(output_dir),
             "inverted": summary.inverted,
             "existing": summary.existing,
             "failed": summary.failed,
-            "psnr": rounded,
+            "psnr": _rounded(means, "{:.3f}"),
+            "feature_error": _rounded(errors, "{:.4g}"),
             "images": results.documents,
         }
     )
+
+
+def _rounded(values: ByMethod, form: str) -> dict[str, dict[str, float]]:
+    return {
+        method: {layer: float(form.format(value)) for layer, value in layers.items()}
+        for method, layers in values.items()
+    }
 
 
 def _add(results: Results, prediction: Prediction, name: str, printer: Printer) -> None:
@@ -109,7 +118,7 @@ def _add(results: Results, prediction: Prediction, name: str, printer: Printer) 
         return
     results.interrupted = metrics.interrupted
     if len(results.first) < SHOWN_IMAGES:
-        results.first.append((name, {method.provenance.label: method.psnr for method in metrics.methods}))
+        results.first.append((name, metrics))
     if printer.json:
         folder = prediction.folder and str(prediction.folder)
         results.documents.append({**metrics.as_json(), "folder": folder, "existing": prediction.existing})

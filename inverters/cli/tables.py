@@ -1,7 +1,7 @@
 """The tables that commands print on the terminal."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -10,15 +10,17 @@ from rich.text import Text
 from inverters.encoders.layers import Layer
 
 if TYPE_CHECKING:
+    from inverters.inversion.feature_errors import FeatureError
+    from inverters.inversion.saved import ImageMetrics
     from inverters.training.trained import TrainedDecoder
 
 SHOWN_IMAGES = 20
 
 
-ByMethod = Mapping[str, Mapping[str, float]]  # PSNR in dB by method and layer
+ByMethod = Mapping[str, Mapping[str, float]]  # by method and layer
 
 
-def prediction_table(images: Sequence[tuple[str, ByMethod]], count: int, means: ByMethod) -> Table:
+def psnr_table(images: Sequence[tuple[str, "ImageMetrics"]], count: int, means: ByMethod) -> Table:
     """PSNR in dB by layer, with a row for each image and method.
 
     Args:
@@ -26,17 +28,69 @@ def prediction_table(images: Sequence[tuple[str, ByMethod]], count: int, means: 
         count: of all images.
         means: over all images.
     """
-    layers = list(dict.fromkeys(layer for psnr in means.values() for layer in psnr))
+    shown = [
+        (
+            name,
+            {
+                method.provenance.label: {layer: decibels(psnr) for layer, psnr in method.psnr.items()}
+                for method in metrics.methods
+            },
+        )
+        for name, metrics in images
+    ]
+    return _prediction_table("PSNR in dB", shown, count, means, decibels)
+
+
+def error_table(images: Sequence[tuple[str, "ImageMetrics"]], count: int, means: ByMethod) -> Table:
+    """Feature errors by layer like `psnr_table`, with the percentage of photographs whose error is smaller."""
+    shown = [
+        (
+            name,
+            {
+                method.provenance.label: {layer: _described(error) for layer, error in method.feature_errors.items()}
+                for method in metrics.methods
+            },
+        )
+        for name, metrics in images
+    ]
+    title = "Feature error, and how many photographs have a smaller one"
+    return _prediction_table(title, shown, count, means, "{:.3f}".format)
+
+
+def _described(error: "FeatureError") -> str:
+    """`0.083 61 %`; bold where few photographs have a larger error."""
+    if error.percentile is None:
+        return f"{error.value:.3f}"
+    text = f"{error.value:.3f} {error.percentile:.0f}\N{NO-BREAK SPACE}%"
+    return f"[bold yellow]{text}[/]" if error.unusual else text
+
+
+def _prediction_table(
+    title: str,
+    images: Sequence[tuple[str, Mapping[str, Mapping[str, str]]]],
+    count: int,
+    means: ByMethod,
+    show: Callable[[float], str],
+) -> Table:
+    """A table with a row for each image and method, and their means below.
+
+    Args:
+        images: the first images with their names, and the cells by method and layer.
+        count: of all images.
+        means: over all images, by method and layer.
+        show: makes a cell of a mean.
+    """
+    layers = list(dict.fromkeys(layer for some in means.values() for layer in some))
     several = len(means) > 1
-    table = _table("PSNR in dB", "image", *(["method"] if several else []), *layers)
+    table = _table(title, "image", *(["method"] if several else []), *layers)
     if several:
         table.columns[1].justify = "left"
 
-    def add(name: str, by_method: ByMethod) -> None:
-        for method, psnr in by_method.items():
-            scores = (decibels(psnr[layer]) if layer in psnr else "" for layer in layers)
-            table.add_row(Text(name), *([method] if several else []), *scores)
-            name = ""
+    def add(name: str, by_method: Mapping[str, Mapping[str, str]]) -> None:
+        for method, cells in by_method.items():
+            if cells:
+                table.add_row(Text(name), *([method] if several else []), *(cells.get(layer, "") for layer in layers))
+                name = ""
 
     for name, by_method in images:
         add(name, by_method)
@@ -44,7 +98,7 @@ def prediction_table(images: Sequence[tuple[str, ByMethod]], count: int, means: 
         table.add_row(f"… {count - len(images)} more")
     if count > 1:
         table.add_section()
-        add("mean", means)
+        add("mean", {method: {layer: show(one) for layer, one in some.items()} for method, some in means.items()})
     return table
 
 

@@ -26,6 +26,7 @@ class Decoder(nn.Module):
         width: the channels of what is trained, by which learning rates are scaled.
         size: the side in pixels of the square images that it makes from a vector, N×C×1×1; None where features form a
             grid.
+        error_quantiles: of the feature error over photographs, see `DecoderCard`; None if unknown.
     """
 
     architecture: ClassVar[str]
@@ -36,6 +37,7 @@ class Decoder(nn.Module):
     arguments: dict[str, Any]
     width: int
     size: int | None = None
+    error_quantiles: tuple[float, ...] | None = None
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()

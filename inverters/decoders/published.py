@@ -39,12 +39,14 @@ def build_decoder(card: DecoderCard, layer: Layer) -> Decoder:
         )
     try:
         with torch.device("meta"):
-            return create_decoder(layer, card.architecture, card.decoder)
+            decoder = create_decoder(layer, card.architecture, card.decoder)
     except Exception as error:  # arguments of a wrong type or size raise nearly anything
         raise CheckpointError(
             f"the arguments {shorten(str(card.decoder), 200)} do not fit a {card.architecture} decoder of "
             f"{layer.name}: {shorten(first_line(error), 200)}"
         ) from None
+    decoder.error_quantiles = card.error_quantiles
+    return decoder
 
 
 def folder_name(layer: str, objective: str) -> str:

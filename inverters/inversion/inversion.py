@@ -1,5 +1,6 @@
 """`Inversion`: the reconstructions of one image from several layers by one method."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,7 @@ from inverters.data.images import to_pillow
 from inverters.encoders.labels import Label
 from inverters.encoders.names import find_layers
 from inverters.errors import OutputError
+from inverters.inversion.feature_errors import FeatureError
 from inverters.inversion.provenance import Provenance, reconstruction_name
 from inverters.inversion.saved import ANIMATION, STRIP, ImageMetrics, MethodMetrics, find_results, save_results
 from inverters.inversion.strip import ORIGINAL, StripRow, depth_strip
@@ -35,6 +37,7 @@ class Inversion(Mapping[str, Tensor]):
         notes: what a reader of the result should know.
         labels: what the encoder's classifier sees in each reconstruction, by layer, and under `ORIGINAL` in the image;
             empty if it has none.
+        feature_errors: of the reconstructions, by layer; empty for those of edited features.
     """
 
     image: Tensor
@@ -45,6 +48,7 @@ class Inversion(Mapping[str, Tensor]):
     interrupted: bool = False
     notes: tuple[str, ...] = ()
     labels: Mapping[str, tuple[Label, ...]] = field(default_factory=dict)
+    feature_errors: Mapping[str, FeatureError] = field(default_factory=dict)
 
     def __getitem__(self, layer: str) -> Tensor:
         return self.reconstructions[layer]
@@ -97,10 +101,12 @@ def compare(inversions: Sequence[Inversion], details: bool = False) -> Image.Ima
     if edited and (len(edited) > 1 or len(first) == 1):
         return _side_by_side(inversions if len(edited) == 1 else edited, header, details)
     if len(inversions) == 1:
-        rows = [StripRow("", first, first.psnr, _classes(first))]
+        rows = [StripRow("", first, first.psnr, _classes(first), _errors(first))]
         return depth_strip(first.image, rows, list(first), [*header, first.provenance.describe_method()], details)
     rows = [
-        StripRow(inversion.provenance.describe_method(), inversion, inversion.psnr, _classes(inversion))
+        StripRow(
+            inversion.provenance.describe_method(), inversion, inversion.psnr, _classes(inversion), _errors(inversion)
+        )
         for inversion in inversions
     ]
     names = {layer for inversion in inversions for layer in inversion}
@@ -112,6 +118,17 @@ def _classes(inversion: Inversion) -> dict[str, str]:
     """What the classifier sees, a line for each class: all classes of the original, the likeliest of the others."""
     shown = {name: labels if name == ORIGINAL else labels[:1] for name, labels in inversion.labels.items()}
     return {name: "\n".join(map(str, labels)) for name, labels in shown.items()}
+
+
+def _errors(inversion: Inversion) -> dict[str, str]:
+    """The feature error of each reconstruction, and a line or two that say whether it is usual."""
+    return {
+        layer: "\n".join(
+            filter(None, (f"feature error {error.value:.2g}", error.verdict.replace(" photographs", "\nphotographs")))
+        )
+        for layer, error in inversion.feature_errors.items()
+        if math.isfinite(error.value)
+    }
 
 
 def _side_by_side(inversions: Sequence[Inversion], header: Sequence[str], details: bool) -> Image.Image:
@@ -151,6 +168,7 @@ def measure(inversions: Sequence[Inversion]) -> ImageMetrics:
             one.interrupted,
             one.notes,
             {layer: labels for layer, labels in one.labels.items() if layer != ORIGINAL},
+            one.feature_errors,
         )
         for one in inversions
     )

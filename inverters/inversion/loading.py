@@ -51,8 +51,8 @@ def load_inverter(
     folder = root / encoder_folder(encoder, weights)
     decoders = {layer: load_decoder(folder / folder_name(layer, objective), network) for layer in names}
     for decoder in decoders.values():
-        if corrections is not None and isinstance(decoder, CorrectedDecoder):
-            decoder.active = min(corrections, decoder.active)
+        if corrections is not None and isinstance(decoder, CorrectedDecoder) and corrections < decoder.active:
+            decoder.active, decoder.error_quantiles = corrections, None  # which were measured with all of them
     return Inverter(network, decoders, target)
 
 

@@ -15,6 +15,7 @@ from inverters.encoders.classes import Classifier, find_classifier
 from inverters.encoders.labels import Label
 from inverters.encoders.names import DEFAULT_ENCODER
 from inverters.encoders.registry import create_encoder
+from inverters.inversion.feature_errors import FeatureError, feature_errors, locate
 from inverters.inversion.inputs import require_finite_pixels
 from inverters.inversion.inversion import Inversion
 from inverters.inversion.inverter import Inverter, weights_digest
@@ -87,11 +88,21 @@ class MethodRunner:
         seconds = time.perf_counter() - started
         for layer, one in images.items():
             require_finite_pixels(one, layer, self.provenance.method)
+        errors = {} if self.provenance.edits else self._feature_errors(image, images, tile)
         labels: dict[str, tuple[Label, ...]] = {}
         if self.classifier:
             found = self.classifier.labels(torch.stack([image.cpu(), *images.values()]))
             labels = dict(zip((ORIGINAL, *images), found, strict=True))
-        return Inversion(image.cpu(), images, seconds, self.provenance, source, interrupted, notes, labels)
+        return Inversion(image.cpu(), images, seconds, self.provenance, source, interrupted, notes, labels, errors)
+
+    def _feature_errors(self, image: Tensor, images: Mapping[str, Tensor], tile: int | None) -> dict[str, FeatureError]:
+        """The feature errors of the reconstructions; those of decoders with their percentile, where that is known."""
+        found = feature_errors(self.inverter, image[None], {layer: one[None] for layer, one in images.items()}, tile)
+        decoders = {} if self.optimize else dict(self.inverter.decoders.items())
+        return {
+            layer: locate(error.item(), decoders[layer].error_quantiles if layer in decoders else None)
+            for layer, error in found.items()
+        }
 
     def _decode(self, image: Tensor, tile: int | None, progress: Progress | None) -> dict[str, Tensor]:
         def show(done: int, total: int) -> None:

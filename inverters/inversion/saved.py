@@ -13,6 +13,7 @@ from inverters.encoders.labels import Label
 from inverters.encoders.names import list_layers
 from inverters.errors import OutputError
 from inverters.files import atomic_write, make_folder, read_file
+from inverters.inversion.feature_errors import FeatureError
 from inverters.inversion.provenance import Provenance, differences, reconstruction_name
 
 Labels = tuple[Label, ...]
@@ -33,6 +34,7 @@ class MethodMetrics:
         interrupted: Ctrl-C ended an optimisation before its last iteration.
         notes: what a reader of the result should know.
         labels: what the encoder's classifier sees in each reconstruction, by layer.
+        feature_errors: by layer; empty in results of earlier versions.
     """
 
     provenance: Provenance
@@ -41,11 +43,16 @@ class MethodMetrics:
     interrupted: bool = False
     notes: tuple[str, ...] = ()
     labels: Mapping[str, Labels] = field(default_factory=dict)
+    feature_errors: Mapping[str, FeatureError] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """These values as JSON has them. PSNR is null where the reconstruction is exact: JSON has no infinity."""
         layers = {
-            layer: {"psnr": round(psnr, 3) if math.isfinite(psnr) else None, **_classes(self.labels.get(layer, ()))}
+            layer: {
+                "psnr": round(psnr, 3) if math.isfinite(psnr) else None,
+                **_error(self.feature_errors.get(layer)),
+                **_classes(self.labels.get(layer, ())),
+            }
             for layer, psnr in self.psnr.items()
         }
         made = asdict(self.provenance)
@@ -60,7 +67,22 @@ class MethodMetrics:
         psnr = {layer: math.inf if one["psnr"] is None else one["psnr"] for layer, one in values["layers"].items()}
         interrupted, notes = values.get("interrupted", False), tuple(values.get("notes", ()))
         labels = {layer: _labels(one) for layer, one in values["layers"].items() if "classes" in one}
-        return cls(Provenance.from_json(values), values["seconds"], psnr, interrupted, notes, labels)
+        errors = {layer: _feature_error(one) for layer, one in values["layers"].items() if "feature_error" in one}
+        return cls(Provenance.from_json(values), values["seconds"], psnr, interrupted, notes, labels, errors)
+
+
+def _error(error: FeatureError | None) -> dict[str, float | None]:
+    """A feature error as JSON has it; nothing if it is unknown. It is null where the features of the image are zero."""
+    if error is None:
+        return {}
+    value = float(f"{error.value:.4g}") if math.isfinite(error.value) else None
+    return {"feature_error": value, "percentile": None if error.percentile is None else round(error.percentile, 1)}
+
+
+def _feature_error(values: Mapping[str, Any]) -> FeatureError:
+    """The reverse of `_error`."""
+    value, percentile = values["feature_error"], values["percentile"]
+    return FeatureError(math.nan if value is None else float(value), None if percentile is None else float(percentile))
 
 
 def _classes(labels: Labels) -> dict[str, Any]:

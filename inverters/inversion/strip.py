@@ -36,12 +36,14 @@ class StripRow:
         images: by layer, each 3×H×W in [0, 1].
         psnr: in dB, by layer.
         classes: what a classifier sees, by layer, and under `ORIGINAL` in the original.
+        errors: what is said about the feature error, by layer.
     """
 
     title: str
     images: Mapping[str, Tensor]
     psnr: Mapping[str, float]
     classes: Mapping[str, str] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
 
 
 def depth_strip(
@@ -99,7 +101,7 @@ def _lines(
     pictures = {0: _Cell(first, "\n".join(filter(None, (ORIGINAL, row.classes.get(ORIGINAL)))))}
     for column, layer in enumerate(layers, 1):
         if column in images:
-            caption = (layer, _decibels(row.psnr[layer]), row.classes.get(layer))
+            caption = (layer, _decibels(row.psnr[layer]), row.errors.get(layer), row.classes.get(layer))
             pictures[column] = _Cell(_resized(images[column], size), "\n".join(filter(None, caption)))
         else:
             pictures[column] = _Cell(None, "no decoder")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from inverters.errors import ImageError, OutputError
 from inverters.files import make_folder, partial_file
+from inverters.inversion.feature_errors import FeatureError
 from inverters.inversion.inversion import Inversion, encode_pictures, measure
 from inverters.inversion.provenance import Provenance, differences, reconstruction_name
 from inverters.inversion.saved import is_same_image
@@ -26,6 +28,8 @@ GROUP_BYTES = 64_000_000  # of encoded images in a row group, which is held in m
 PROVENANCE = b"inverters"  # the key of a file's metadata that says how its reconstructions were made
 DIGEST = b"inverters_images_sha256"  # that of the images' files, by which it is known whether they are as they were
 
+SCORES = ("psnr", "feature_error", "percentile")
+
 Row = dict[str, Any]
 
 
@@ -33,8 +37,9 @@ class ParquetWriter:
     """Writes files `images-00003-of-00008.parquet` of 128 images each, in the images' order.
 
     Columns: `name`, `source`, `width` and `height` in pixels, `image` as it was inverted, and for each layer and method
-    the reconstruction, named by `reconstruction_name`, and its PSNR in dB (`psnr_relu4_2`). Images that cannot be read
-    have no row. A file gets its name once it is complete. Its metadata have the SHA-256 of the images' files.
+    the reconstruction, named by `reconstruction_name`, its PSNR in dB (`psnr_relu4_2`), and its `FeatureError`
+    (`feature_error_relu4_2`, `percentile_relu4_2`). Images that cannot be read have no row. A file gets its name once
+    it is complete. Its metadata have the SHA-256 of the images' files.
 
     Args:
         images, provenances, output_dir, overwrite: see `FolderWriter`.
@@ -61,8 +66,8 @@ class ParquetWriter:
         texts = {key: datasets.Value("string") for key in ("name", "source")}
         sizes = {key: datasets.Value("int32") for key in ("width", "height")}
         pictures = {key: datasets.Image() for key in ("image", *names)}
-        psnr = {f"psnr_{name}": datasets.Value("float64") for name in names}
-        schema = datasets.Features({**texts, **sizes, **pictures, **psnr}).arrow_schema
+        scores = {f"{score}_{name}": datasets.Value("float64") for score in SCORES for name in names}
+        schema = datasets.Features({**texts, **sizes, **pictures, **scores}).arrow_schema
         made = json.dumps([asdict(provenance) for provenance in provenances])
         self.schema = schema.with_metadata({**schema.metadata, PROVENANCE: made.encode()})
         self.existing = self._find_existing(overwrite)  # by number, with the digest of their images
@@ -105,14 +110,16 @@ class ParquetWriter:
     def _encode(self, index: int, inversions: Sequence[Inversion]) -> tuple[Row, Prediction]:
         metrics = measure(inversions)
         pictures = {key: {"bytes": png, "path": None} for key, png in encode_pictures(inversions).items()}
-        psnr = {
-            f"psnr_{reconstruction_name(layer, one.provenance)}": value
-            for one in inversions
-            for layer, value in one.psnr.items()
-        }
+        scores: dict[str, float | None] = {}
+        for one in inversions:
+            for layer, psnr in one.psnr.items():
+                error = one.feature_errors.get(layer, FeatureError(math.nan))
+                values = (psnr, *(error if math.isfinite(error.value) else (None, None)))
+                name = reconstruction_name(layer, one.provenance)
+                scores |= {f"{score}_{name}": value for score, value in zip(SCORES, values, strict=True)}
         row = {"name": self.images.name(index), "source": self.images.source(index)}
         sizes = {"width": metrics.width, "height": metrics.height}
-        return {**row, **sizes, **pictures, **psnr}, Prediction(metrics)
+        return {**row, **sizes, **pictures, **scores}, Prediction(metrics)
 
     def _indices(self, number: int) -> range:
         return range(number * self.chunk, min((number + 1) * self.chunk, len(self.images)))

@@ -1,6 +1,7 @@
 """`metrics.csv`: what the `metrics.json` files in the folders beside it say, with a line for each image and method."""
 
 import csv
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from inverters.encoders.names import find_layers
 from inverters.errors import UnknownNameError
 from inverters.files import replacing
+from inverters.inversion.feature_errors import FeatureError
 from inverters.inversion.provenance import Provenance
 from inverters.inversion.saved import ImageMetrics, read_metrics
 
@@ -31,9 +33,10 @@ def write_table(output_dir: Path, first: Iterable[str]) -> None:
         made = [field.name for field in fields(Provenance) if field.name != "layers"]
         with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
-            table.writerow(["image", "folder", "width", "height", *made, "seconds", *(f"psnr_{one}" for one in layers)])
+            table.writerow(["image", "folder", "width", "height", *made, "seconds", *_columns(layers)])
             for name, metrics in _saved(output_dir, names):
                 for method in metrics.methods:
+                    errors = method.feature_errors
                     provenance = asdict(method.provenance) | {"edits": " ".join(method.provenance.edits)}
                     table.writerow(
                         [
@@ -41,8 +44,20 @@ def write_table(output_dir: Path, first: Iterable[str]) -> None:
                             *(provenance[key] for key in made),
                             f"{method.seconds:.4f}",
                             *(f"{method.psnr[layer]:.3f}" if layer in method.psnr else "" for layer in layers),
+                            *(_shown(errors.get(layer), "value", ".4g") for layer in layers),
+                            *(_shown(errors.get(layer), "percentile", ".1f") for layer in layers),
                         ]
                     )
+
+
+def _columns(layers: Iterable[str]) -> list[str]:
+    return [f"{score}_{layer}" for score in ("psnr", "feature_error", "percentile") for layer in layers]
+
+
+def _shown(error: FeatureError | None, field: str, form: str) -> str:
+    """A field of an error; empty if it is unknown."""
+    value = getattr(error, field, None)
+    return "" if value is None or math.isnan(value) else format(value, form)
 
 
 def _saved(output_dir: Path, names: Iterable[str]) -> Iterator[tuple[str, ImageMetrics]]:

@@ -28,7 +28,7 @@ function scores(depth) {
   const known = [
     [depth.psnr, (value) => value.toFixed(1) + " dB"],
     [depth.ssim, (value) => "SSIM " + value.toFixed(3)],
-    [depth.feature_error, (value) => "feature error " + value.toFixed(3)],
+    [depth.feature_error, (value) => "feature error " + value.toFixed(3) + (depth.verdict && ", " + depth.verdict)],
     [depth.label, (value) => "seen as " + value],
   ];
   return known.filter(([value]) => value !== null).map(([value, text]) => text(value)).join(" · ");
