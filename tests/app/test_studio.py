@@ -1,5 +1,6 @@
 """Networks that the page offers, and what it computes."""
 
+import json
 import threading
 from io import BytesIO
 from pathlib import Path
@@ -88,7 +89,19 @@ def test_depths_appear_one_after_the_other_with_their_scores(checkpoints: Path, 
         assert depth["psnr"] == pytest.approx(peak_signal_noise_ratio(expected, image[None]).item())
         assert depth["ssim"] == pytest.approx(structural_similarity(expected, image[None]).item())
         assert depth["feature_error"] == pytest.approx(feature_error(*features).item())
+        assert depth["verdict"] == ""
     assert list(studio.reconstruct(image, choice)) == [panes[-1]]  # is kept
+
+
+def test_the_feature_error_of_a_decoder_is_compared_with_those_of_photographs(
+    checkpoints: Path, image: torch.Tensor
+) -> None:
+    for layer, quantiles in (("relu1_1", [0.0, 1e9]), ("relu2_1", [0.0, 1e-9])):
+        path = checkpoints / "vgg19-random" / layer / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"error_quantiles": quantiles}))
+    studio = Studio(find_networks(checkpoints), 64, "cpu")
+    pane = studio.finished(image, Choice("vgg19 (random)"))
+    assert [depth["verdict"] for depth in pane["depths"]] == ["usual", "worse than all photographs"]
 
 
 def test_choices_change_the_pictures(checkpoints: Path, image: torch.Tensor) -> None:

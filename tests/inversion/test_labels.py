@@ -36,7 +36,7 @@ def test_the_image_and_each_reconstruction_are_classified(tmp_path: Path) -> Non
     assert (name, probability) == (result.labels["0"][0].name, round(result.labels["0"][0].probability, 4))
     saved = read_metrics(tmp_path / "out")
     assert saved is not None
-    assert json.loads(json.dumps(saved.as_json())) == values
+    assert json.loads(json.dumps(saved.as_json())) == {key: value for key, value in values.items() if key != "sha256"}
 
 
 def test_the_strip_has_room_for_the_classes() -> None:

@@ -208,3 +208,16 @@ def test_details_of_exact_reconstructions() -> None:
     image = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(0))
     strip = one_row(image, {"relu1_1": image}, {"relu1_1": math.inf}, details=True)
     assert strip.height > 3 * SMALLEST_TILE
+
+
+def test_what_is_said_about_feature_errors_stands_under_a_reconstruction() -> None:
+    black = torch.zeros(3, 160, 160)
+    images, psnr = dict.fromkeys(names(2), black), dict.fromkeys(names(2), 31.4)
+    plain = depth_strip(black, [StripRow("", images, psnr)], names(2))
+    errors = {"relu2_2": "feature error 0.84\nworse than 97 % of\nphotographs"}
+    strip = depth_strip(black, [StripRow("", images, psnr, errors=errors)], names(2))
+    assert strip.height > plain.height + 2 * FONT_SIZE
+    third = strip.width // 3
+    below = dark(strip)[plain.height :]
+    assert below[:, 2 * third :].any() and not below[:, : 2 * third].any()
+    assert not dark(strip)[:, -MARGIN // 2 :].any()  # the text ends before the edge

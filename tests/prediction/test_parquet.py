@@ -88,7 +88,8 @@ def test_several_methods_are_columns(invert: Run, options: list[str], folder: Pa
     out = tmp_path / "out"
     invert("predict", folder, *options, "--output-dir", out, "--methods", "decoder,perceptual")
     pictures = ["relu1_1", "relu2_1", "relu2_1-perceptual"]
-    expected = ["name", "source", "width", "height", "image", *pictures, *(f"psnr_{name}" for name in pictures)]
+    scores = [f"{score}_{name}" for score in ("psnr", "feature_error", "percentile") for name in pictures]
+    expected = ["name", "source", "width", "height", "image", *pictures, *scores]
     assert pq.read_schema(out / NAMES[0]).names == expected
 
 
