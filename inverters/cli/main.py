@@ -14,6 +14,7 @@ from inverters.cli.evaluate import evaluate
 from inverters.cli.export import export
 from inverters.cli.layer_arguments import join_layers
 from inverters.cli.layers import download_weights, layers
+from inverters.cli.metamers import metamers
 from inverters.cli.optimize import optimize
 from inverters.cli.predict import predict
 from inverters.cli.push import push
@@ -82,5 +83,18 @@ def invert(
     """See and measure what each layer of a convolutional network still knows about an image."""
 
 
-for command in (predict, serve_app, layers, edit, optimize, evaluate, train, cards, push, export, download_weights):
+for command in (
+    predict,
+    serve_app,
+    layers,
+    edit,
+    optimize,
+    metamers,
+    evaluate,
+    train,
+    cards,
+    push,
+    export,
+    download_weights,
+):
     app.command()(command)

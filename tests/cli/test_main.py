@@ -21,7 +21,7 @@ from inverters.errors import InverterError
 
 Run = Callable[..., Outcome]
 COMMANDS = (
-    *("predict", "app", "layers", "edit", "optimize", "evaluate"),
+    *("predict", "app", "layers", "edit", "optimize", "metamers", "evaluate"),
     *("train", "cards", "push", "export", "download-weights"),
 )
 PANELS = ("What to invert", "How", "Where to", "On what")
