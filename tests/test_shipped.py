@@ -1,17 +1,21 @@
 """The shipped decoders, on photographs that nobody trained on."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image, ImageDraw
 from skimage.data import data_dir
 from skimage.metrics import peak_signal_noise_ratio
 from torch import Tensor
 
-from inverters import invert
-from inverters.data.images import load_image, pad_to_multiple
+from inverters.data.images import center_crop, load_image, pad_to_multiple, to_image
 from inverters.encoders.vgg import VGGEncoder
 from inverters.encoders.vgg_layers import GATYS_LAYERS, INPUT_MULTIPLE
+from inverters.inversion.invert import invert
+from inverters.inversion.inverter import Inverter
 from inverters.inversion.loading import load_inverter
 
 MEASURED = {  # PSNR in dB
@@ -97,3 +101,44 @@ def test_efficientnet_keeps_the_class_up_to_stride_16() -> None:
     assert np.allclose(list(result.psnr.values()), list(measured.values()), atol=0.5)
     seen = {layer: result.labels[layer][0].name for layer in measured}
     assert [layer for layer, name in seen.items() if name == "espresso"] == list(measured)[:4]
+
+
+# --- how far to trust a reconstruction ---
+
+
+def noise() -> Tensor:
+    return torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(0))
+
+
+def text() -> Tensor:
+    page = Image.new("RGB", (96, 96), "white")
+    for line in range(7):
+        ImageDraw.Draw(page).text((2, 2 + 13 * line), "The quick brown fox", fill="black")
+    return to_image(page)
+
+
+def drawing() -> Tensor:
+    page = Image.new("RGB", (96, 96), "white")
+    pen = ImageDraw.Draw(page)
+    for step in range(9):
+        pen.line((4 + 10 * step, 4, 92 - 7 * step, 92), fill="black")
+        pen.ellipse((8 + 4 * step, 16 + 3 * step, 40 + 5 * step, 56 + 4 * step), outline="black")
+    return to_image(page)
+
+
+@pytest.fixture(scope="module")
+def two_layers() -> Inverter:
+    return load_inverter(["relu1_2", "relu3_2"], device="cpu")
+
+
+@pytest.mark.parametrize("unlike", [noise, text, drawing])
+def test_an_image_unlike_photographs_is_flagged(two_layers: Inverter, unlike: Callable[[], Tensor]) -> None:
+    errors = invert(unlike(), inverter=two_layers).feature_errors
+    assert [error.unusual for error in errors.values()] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["chelsea.png", "coffee.png"])
+def test_a_photograph_is_not(two_layers: Inverter, name: str) -> None:
+    photograph = center_crop(load_image(Path(data_dir) / name)[None], 128)[0]
+    errors = invert(photograph, inverter=two_layers).feature_errors
+    assert [error.verdict for error in errors.values()] == ["usual", "usual"]
