@@ -22,7 +22,9 @@ FIRST_DISTANCE = 0.02  # standard deviation of the noise by which the two images
 ROUNDS = 5  # of the augmented Lagrangian, between which its multipliers are updated
 BOX = 100.0  # weight of the mean squared distance of pixels from [0, 1], as in the preset gatys
 PENALTY = 1.0  # of a relative excess of the squared error, doubled in each round
-HALVINGS = 20  # of the way back to an image that meets the constraint
+RESTORATIONS = 10  # at most, of an image that violates the constraint
+MARGIN = 0.1  # of the squared error, by which a restored image is to stay below the largest
+HALVINGS = 20  # of the way back to the first image, if that does not help
 
 Progress = Callable[[int, int, float], None]  # takes the steps done, those to do, and the distance in dB
 
@@ -63,9 +65,9 @@ def find_metamers(
 
     L-BFGS takes `iterations` steps from `init` towards an image with the features φ₀. Its feature error ε says how well
     features can be made to agree. From there, two images x₁, x₂ maximise log ‖x₁ − x₂‖² under ‖φ(xᵢ) − φ₀‖ ≤ ε‖φ₀‖, by
-    an augmented Lagrangian (Nocedal & Wright 2006, Sec. 17.4) that L-BFGS minimises in as many steps. What violates the
-    constraint at the end is moved towards the first image until it does not. The search is local, so that images that
-    are still further apart may exist.
+    an augmented Lagrangian (Nocedal & Wright 2006, Sec. 17.4) that L-BFGS minimises in as many steps. If they violate the
+    constraint at the end, further steps lower their errors alone, and if that does not suffice, they are moved towards
+    the first image until they meet it. The search is local, so that images that are still further apart may exist.
 
     Args:
         features: φ₀, 1×C×h×w, of `layer`, on the encoder's device.
@@ -109,23 +111,27 @@ class _Search:
         pixels = torch.cat([self.reference + FIRST_DISTANCE * noise, self.reference - FIRST_DISTANCE * noise])
         steps = -(-iterations // ROUNDS)
         for number in range(ROUNDS):
-            self._descend(pixels, steps)
+            self._descend(pixels, steps, self._lagrangian)
             excess = self._excess(pixels.clamp(0, 1))
             self.multipliers = (self.multipliers + self.penalty * excess).clamp(min=0)
             self.penalty *= 2
             if progress:
                 progress((number + 1) * steps, ROUNDS * steps, _decibels(pixels.clamp(0, 1)))
+        for _ in range(RESTORATIONS):
+            if (self.errors(pixels.clamp(0, 1)) <= self.largest).all():
+                break
+            self._descend(pixels, steps, self._violation)
         return torch.cat([self._feasible(image[None]) for image in pixels.clamp(0, 1)])
 
-    def _descend(self, pixels: Tensor, steps: int) -> None:
-        """Change `pixels` by some steps of L-BFGS that minimise the augmented Lagrangian."""
+    def _descend(self, pixels: Tensor, steps: int, objective: Callable[[Tensor], Tensor]) -> None:
+        """Change `pixels` by some steps of L-BFGS that minimise `objective`."""
         pixels.requires_grad_()
         optimizer = OPTIMIZERS["lbfgs"](pixels, 1.0)
         optimizer.param_groups[0] |= {"max_iter": steps, "max_eval": 2 * steps}
 
         @torch.enable_grad()
         def evaluate() -> Tensor:
-            value = self._lagrangian(pixels)
+            value = objective(pixels)
             (pixels.grad,) = torch.autograd.grad(value, pixels)
             return value.detach()
 
@@ -138,6 +144,12 @@ class _Search:
         distance = (images[0] - images[1]).square().mean()
         constraints = (self.multipliers + self.penalty * self._excess(images)).clamp(min=0).square() / 2 / self.penalty
         return constraints.sum() - distance.log() + BOX * (pixels - images).square().mean()
+
+    def _violation(self, pixels: Tensor) -> Tensor:
+        """How far the constraints are violated, and no less than a margin within them."""
+        images = pixels.clamp(0, 1)
+        violation = (self._excess(images) + MARGIN).clamp(min=0).square().sum()
+        return violation + BOX * (pixels - images).square().mean()
 
     def _excess(self, images: Tensor) -> Tensor:
         """Squared feature errors over the square of the largest that is allowed, minus 1: at most 0 if they are met."""
