@@ -65,9 +65,10 @@ def find_metamers(
 
     L-BFGS takes `iterations` steps from `init` towards an image with the features φ₀. Its feature error ε says how well
     features can be made to agree. From there, two images x₁, x₂ maximise log ‖x₁ − x₂‖² under ‖φ(xᵢ) − φ₀‖ ≤ ε‖φ₀‖, by
-    an augmented Lagrangian (Nocedal & Wright 2006, Sec. 17.4) that L-BFGS minimises in as many steps. If they violate the
-    constraint at the end, further steps lower their errors alone, and if that does not suffice, they are moved towards
-    the first image until they meet it. The search is local, so that images that are still further apart may exist.
+    an augmented Lagrangian (Nocedal & Wright 2006, Sec. 17.4) that L-BFGS minimises in as many steps. If they violate
+    the constraint at the end, further steps lower their errors alone, and if that does not suffice, they are moved
+    towards the first image until they meet it. The search is local, so that images that are still further apart may
+    exist.
 
     Args:
         features: φ₀, 1×C×h×w, of `layer`, on the encoder's device.
