@@ -14,8 +14,8 @@ from inverters.data.images import round_to_8_bits, to_pillow
 from inverters.encoders.classes import find_classifier
 from inverters.encoders.labels import Label
 from inverters.encoders.names import find_layers
-from inverters.inversion.feature_errors import locate
 from inverters.inversion.inverter import Inverter
+from inverters.inversion.verdicts import locate
 from inverters.metrics import feature_error, peak_signal_noise_ratio, structural_similarity
 
 DEFAULT_SIZE = 512  # pixels, of `invert predict`

@@ -10,8 +10,8 @@ from rich.text import Text
 from inverters.encoders.layers import Layer
 
 if TYPE_CHECKING:
-    from inverters.inversion.feature_errors import FeatureError
     from inverters.inversion.saved import ImageMetrics
+    from inverters.inversion.verdicts import FeatureError
     from inverters.training.trained import TrainedDecoder
 
 SHOWN_IMAGES = 20

@@ -14,10 +14,10 @@ from inverters.data.images import to_pillow
 from inverters.encoders.labels import Label
 from inverters.encoders.names import find_layers
 from inverters.errors import OutputError
-from inverters.inversion.feature_errors import FeatureError
 from inverters.inversion.provenance import Provenance, reconstruction_name
 from inverters.inversion.saved import ANIMATION, STRIP, ImageMetrics, MethodMetrics, find_results, save_results
 from inverters.inversion.strip import ORIGINAL, StripRow, depth_strip
+from inverters.inversion.verdicts import FeatureError
 from inverters.metrics import peak_signal_noise_ratio
 
 FRAME = 200  # milliseconds of an animation

@@ -15,7 +15,7 @@ from inverters.encoders.classes import Classifier, find_classifier
 from inverters.encoders.labels import Label
 from inverters.encoders.names import DEFAULT_ENCODER
 from inverters.encoders.registry import create_encoder
-from inverters.inversion.feature_errors import FeatureError, feature_errors, locate
+from inverters.inversion.feature_errors import feature_errors
 from inverters.inversion.inputs import require_finite_pixels
 from inverters.inversion.inversion import Inversion
 from inverters.inversion.inverter import Inverter, weights_digest
@@ -25,6 +25,7 @@ from inverters.inversion.methods import Decode, Optimize, create_method
 from inverters.inversion.presets import PRESETS
 from inverters.inversion.provenance import Provenance
 from inverters.inversion.strip import ORIGINAL
+from inverters.inversion.verdicts import FeatureError, locate
 
 
 class Step(NamedTuple):

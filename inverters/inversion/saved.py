@@ -13,8 +13,8 @@ from inverters.encoders.labels import Label
 from inverters.encoders.names import list_layers
 from inverters.errors import OutputError
 from inverters.files import atomic_write, make_folder, read_file
-from inverters.inversion.feature_errors import FeatureError
 from inverters.inversion.provenance import Provenance, differences, reconstruction_name
+from inverters.inversion.verdicts import FeatureError
 
 Labels = tuple[Label, ...]
 
@@ -75,7 +75,7 @@ def _error(error: FeatureError | None) -> dict[str, float | None]:
     """A feature error as JSON has it; nothing if it is unknown. It is null where the features of the image are zero."""
     if error is None:
         return {}
-    value = float(f"{error.value:.4g}") if math.isfinite(error.value) else None
+    value = float(f"{error.value:.6g}") if math.isfinite(error.value) else None
     return {"feature_error": value, "percentile": None if error.percentile is None else round(error.percentile, 1)}
 
 

@@ -16,10 +16,10 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from inverters.errors import ImageError, OutputError
 from inverters.files import make_folder, partial_file
-from inverters.inversion.feature_errors import FeatureError
 from inverters.inversion.inversion import Inversion, encode_pictures, measure
 from inverters.inversion.provenance import Provenance, differences, reconstruction_name
 from inverters.inversion.saved import is_same_image
+from inverters.inversion.verdicts import FeatureError
 from inverters.prediction.inputs import Images
 from inverters.prediction.writers import Failure, Prediction
 

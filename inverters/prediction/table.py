@@ -9,9 +9,9 @@ from pathlib import Path
 from inverters.encoders.names import find_layers
 from inverters.errors import UnknownNameError
 from inverters.files import replacing
-from inverters.inversion.feature_errors import FeatureError
 from inverters.inversion.provenance import Provenance
 from inverters.inversion.saved import ImageMetrics, read_metrics
+from inverters.inversion.verdicts import FeatureError
 
 TABLE = "metrics.csv"
 
@@ -44,7 +44,7 @@ def write_table(output_dir: Path, first: Iterable[str]) -> None:
                             *(provenance[key] for key in made),
                             f"{method.seconds:.4f}",
                             *(f"{method.psnr[layer]:.3f}" if layer in method.psnr else "" for layer in layers),
-                            *(_shown(errors.get(layer), "value", ".4g") for layer in layers),
+                            *(_shown(errors.get(layer), "value", ".6g") for layer in layers),
                             *(_shown(errors.get(layer), "percentile", ".1f") for layer in layers),
                         ]
                     )

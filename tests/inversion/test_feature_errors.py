@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from inverters.encoders.network import NetworkEncoder, Preprocessing
 from inverters.inversion.error_quantiles import QUANTILES, error_quantiles
-from inverters.inversion.feature_errors import feature_errors, percentile
+from inverters.inversion.feature_errors import feature_errors
 from inverters.inversion.inverter import Inverter
 from inverters.inversion.loading import load_inverter
+from inverters.inversion.verdicts import percentile
 
 LAYERS = ("relu1_1", "relu2_1")
 

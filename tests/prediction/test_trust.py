@@ -14,7 +14,7 @@ from predictions import Run, metrics, picture
 from inverters.data.images import load_image, pad_to_multiple
 from inverters.decoders.card import CARD_FILE
 from inverters.encoders.vgg import VGGEncoder
-from inverters.inversion.feature_errors import FeatureError
+from inverters.inversion.verdicts import FeatureError
 
 LAYERS = ("relu1_1", "relu2_1")
 
