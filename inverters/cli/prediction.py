@@ -99,7 +99,7 @@ def print_results(results: Results, output_dir: Path, printer: Printer) -> None:
             "existing": summary.existing,
             "failed": summary.failed,
             "psnr": _rounded(means, "{:.3f}"),
-            "feature_error": _rounded(errors, "{:.4g}"),
+            "feature_error": _rounded(errors, "{:.6g}"),
             "images": results.documents,
         }
     )
