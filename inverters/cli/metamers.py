@@ -20,12 +20,11 @@ from inverters.cli.options import (
     Size,
     Weights,
     find_decoders,
-    layer_names,
     pixels,
+    require_one_layer,
 )
 from inverters.cli.printer import Printer
 from inverters.encoders.names import DEFAULT_ENCODER
-from inverters.errors import InverterError
 
 
 def metamers(
@@ -50,8 +49,7 @@ def metamers(
 
     How far apart they are is what the layer leaves open, whatever decodes it. This takes minutes.
     """
-    if layer == "all" or len(layer_names(layer, encoder) or ()) != 1:
-        raise InverterError(f"--layer takes one layer, not {layer!r}")
+    require_one_layer(layer, encoder)
     from inverters.data.paths import require_image_paths
 
     require_image_paths([image])

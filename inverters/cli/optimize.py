@@ -20,12 +20,12 @@ from inverters.cli.options import (
     Size,
     Weights,
     find_decoders,
-    layer_names,
     pixels,
+    require_one_layer,
 )
 from inverters.cli.printer import Printer
 from inverters.encoders.names import DEFAULT_ENCODER
-from inverters.errors import InverterError, unknown_name
+from inverters.errors import unknown_name
 from inverters.inversion.presets import find_preset
 
 INITS = ("noise", "grey", "decoder")
@@ -60,8 +60,7 @@ def optimize(
 
     This takes minutes. Ctrl-C keeps the best image so far.
     """
-    if layer == "all" or len(layer_names(layer, encoder) or ()) != 1:
-        raise InverterError(f"--layer takes one layer, not {layer!r}")
+    require_one_layer(layer, encoder)
     settings = find_preset(preset)
     if init not in INITS:
         raise unknown_name("initial image", init, INITS)

@@ -171,6 +171,12 @@ def layer_names(layers: str | None, encoder: str) -> Sequence[str] | None:
     return [layer.name for layer in find_layers(names, encoder)]
 
 
+def require_one_layer(layer: str, encoder: str) -> None:
+    """Raise InverterError unless `--layer` names exactly one layer of the encoder, see `layer_names`."""
+    if layer == "all" or len(layer_names(layer, encoder) or ()) != 1:
+        raise InverterError(f"--layer takes one layer, not {layer!r}")
+
+
 def find_decoders(checkpoints: str | None, printer: Printer) -> str | Path | None:
     """The folder that `--checkpoints` names, or None for the default one.
 
@@ -186,6 +192,5 @@ def find_decoders(checkpoints: str | None, printer: Printer) -> str | Path | Non
     from inverters.decoders.hub import download_cards, parse_address
 
     folder = download_cards(address)
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        printer.note(f"decoders of hf://{parse_address(address)[0]}@{folder.name}")
+    printer.note_once(f"decoders of hf://{parse_address(address)[0]}@{folder.name}")
     return folder

@@ -5,6 +5,7 @@ Results go to stdout; progress, notes and errors to stderr. `--json` replaces th
 """
 
 import math
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,6 +49,11 @@ class Printer:
         """Print on stderr what a user should know although the command succeeds."""
         if not self.quiet:
             errors.print(text, markup=False)
+
+    def note_once(self, text: str) -> None:
+        """`note`, by only one of the processes on a machine that run the same command."""
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            self.note(text)
 
     def error(self, text: str) -> None:
         """Print on stderr that a part of the work failed."""

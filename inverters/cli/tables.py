@@ -10,7 +10,7 @@ from rich.text import Text
 from inverters.encoders.layers import Layer
 
 if TYPE_CHECKING:
-    from inverters.inversion.saved import ImageMetrics
+    from inverters.inversion.saved import ImageMetrics, MethodMetrics
     from inverters.inversion.verdicts import FeatureError
     from inverters.training.trained import TrainedDecoder
 
@@ -28,33 +28,21 @@ def psnr_table(images: Sequence[tuple[str, "ImageMetrics"]], count: int, means: 
         count: of all images.
         means: over all images.
     """
-    shown = [
-        (
-            name,
-            {
-                method.provenance.label: {layer: decibels(psnr) for layer, psnr in method.psnr.items()}
-                for method in metrics.methods
-            },
-        )
-        for name, metrics in images
-    ]
-    return _prediction_table("PSNR in dB", shown, count, means, decibels)
+
+    def cells(method: "MethodMetrics") -> dict[str, str]:
+        return {layer: decibels(psnr) for layer, psnr in method.psnr.items()}
+
+    return _prediction_table("PSNR in dB", images, cells, count, means, decibels)
 
 
 def error_table(images: Sequence[tuple[str, "ImageMetrics"]], count: int, means: ByMethod) -> Table:
     """Feature errors by layer like `psnr_table`, with the percentage of photographs whose error is smaller."""
-    shown = [
-        (
-            name,
-            {
-                method.provenance.label: {layer: _described(error) for layer, error in method.feature_errors.items()}
-                for method in metrics.methods
-            },
-        )
-        for name, metrics in images
-    ]
+
+    def cells(method: "MethodMetrics") -> dict[str, str]:
+        return {layer: _described(error) for layer, error in method.feature_errors.items()}
+
     title = "Feature error, and how many photographs have a smaller one"
-    return _prediction_table(title, shown, count, means, "{:.3f}".format)
+    return _prediction_table(title, images, cells, count, means, "{:.3f}".format)
 
 
 def _described(error: "FeatureError") -> str:
@@ -67,7 +55,8 @@ def _described(error: "FeatureError") -> str:
 
 def _prediction_table(
     title: str,
-    images: Sequence[tuple[str, Mapping[str, Mapping[str, str]]]],
+    images: Sequence[tuple[str, "ImageMetrics"]],
+    cells: Callable[["MethodMetrics"], Mapping[str, str]],
     count: int,
     means: ByMethod,
     show: Callable[[float], str],
@@ -75,7 +64,8 @@ def _prediction_table(
     """A table with a row for each image and method, and their means below.
 
     Args:
-        images: the first images with their names, and the cells by method and layer.
+        images: the first images, with their names.
+        cells: makes those of a method's row, by layer.
         count: of all images.
         means: over all images, by method and layer.
         show: makes a cell of a mean.
@@ -87,13 +77,13 @@ def _prediction_table(
         table.columns[1].justify = "left"
 
     def add(name: str, by_method: Mapping[str, Mapping[str, str]]) -> None:
-        for method, cells in by_method.items():
-            if cells:
-                table.add_row(Text(name), *([method] if several else []), *(cells.get(layer, "") for layer in layers))
+        for method, row in by_method.items():
+            if row:
+                table.add_row(Text(name), *([method] if several else []), *(row.get(layer, "") for layer in layers))
                 name = ""
 
-    for name, by_method in images:
-        add(name, by_method)
+    for name, metrics in images:
+        add(name, {method.provenance.label: cells(method) for method in metrics.methods})
     if count > len(images) > 0:
         table.add_row(f"… {count - len(images)} more")
     if count > 1:

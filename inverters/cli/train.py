@@ -1,6 +1,5 @@
 """`invert train`."""
 
-import os
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -51,8 +50,8 @@ def train(
     printer = Printer(quiet=quiet)
     with warnings.catch_warnings(record=True, action="always", category=FutureWarning) as old_keys:
         run = load_config(find_config(config), overrides or [])
-    for warning in old_keys if os.environ.get("LOCAL_RANK", "0") == "0" else ():
-        printer.note(f"warning: {warning.message}")
+    for warning in old_keys:
+        printer.note_once(f"warning: {warning.message}")
     from inverters.training.train import train
 
     trained = train(run, output_dir or Path("runs") / config.stem, resume, quiet)

@@ -162,15 +162,20 @@ def center_crop(images: Tensor, size: int, fraction: float = 1.0) -> Tensor:
     return images[..., top : top + size, left : left + size]
 
 
+def encode_png(picture: Image.Image) -> bytes:
+    """The bytes of a PNG file."""
+    encoded = BytesIO()
+    picture.save(encoded, "PNG")
+    return encoded.getvalue()
+
+
 def save_png(image: Tensor, path: Path) -> None:
     """Write a 3×H×W image in [0, 1] atomically as an 8-bit PNG.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    encoded = BytesIO()
-    to_pillow(image).save(encoded, format="PNG")
-    atomic_write(path, encoded.getvalue())
+    atomic_write(path, encode_png(to_pillow(image)))
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from inverters.data.images import to_pillow
+from inverters.data.images import encode_png, to_pillow
 from inverters.encoders.labels import Label
 from inverters.encoders.names import find_layers
 from inverters.errors import OutputError
@@ -90,7 +90,7 @@ class Inversion(Mapping[str, Tensor]):
         save_inversions([self], folder, details)
 
     def _repr_png_(self) -> bytes:
-        return _png(self.strip())
+        return encode_png(self.strip())
 
 
 def compare(inversions: Sequence[Inversion], details: bool = False) -> Image.Image:
@@ -182,7 +182,7 @@ def encode_pictures(inversions: Sequence[Inversion]) -> dict[str, bytes]:
         for inversion in inversions
         for layer, image in inversion.items()
     }
-    return {name: _png(to_pillow(image)) for name, image in {"image": inversions[0].image, **pictures}.items()}
+    return {name: encode_png(to_pillow(image)) for name, image in {"image": inversions[0].image, **pictures}.items()}
 
 
 def save_inversions(
@@ -195,7 +195,7 @@ def save_inversions(
     metrics = measure(inversions)
     pictures = {f"{name}.png": data for name, data in encode_pictures(inversions).items()}
     del pictures["image.png"]
-    pictures |= {**_animations(inversions), STRIP: _png(compare(inversions, details))}
+    pictures |= {**_animations(inversions), STRIP: encode_png(compare(inversions, details))}
     save_results(folder, metrics, pictures, encoded)
     return metrics
 
@@ -212,10 +212,4 @@ def _animations(inversions: Sequence[Inversion]) -> dict[str, bytes]:
 def _gif(frames: Sequence[Image.Image]) -> bytes:
     content = BytesIO()
     frames[0].save(content, "GIF", save_all=True, append_images=frames[1:], duration=FRAME, loop=0)
-    return content.getvalue()
-
-
-def _png(image: Image.Image) -> bytes:
-    content = BytesIO()
-    image.save(content, "PNG")
     return content.getvalue()

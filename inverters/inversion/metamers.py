@@ -125,32 +125,30 @@ class _Search:
         return torch.cat([self._feasible(image[None]) for image in pixels.clamp(0, 1)])
 
     def _descend(self, pixels: Tensor, steps: int, objective: Callable[[Tensor], Tensor]) -> None:
-        """Change `pixels` by some steps of L-BFGS that minimise `objective`."""
+        """Change `pixels`, which may leave [0, 1], by steps of L-BFGS that minimise `objective` of images within it."""
         pixels.requires_grad_()
         optimizer = OPTIMIZERS["lbfgs"](pixels, 1.0)
         optimizer.param_groups[0] |= {"max_iter": steps, "max_eval": 2 * steps}
 
         @torch.enable_grad()
         def evaluate() -> Tensor:
-            value = objective(pixels)
+            images = pixels.clamp(0, 1)
+            value = objective(images) + BOX * (pixels - images).square().mean()
             (pixels.grad,) = torch.autograd.grad(value, pixels)
             return value.detach()
 
         optimizer.step(evaluate)  # type: ignore[arg-type]
         pixels.requires_grad_(False)
 
-    def _lagrangian(self, pixels: Tensor) -> Tensor:
-        """−log ‖x₁ − x₂‖² and the terms of the constraints, to be minimised over pixels that may leave [0, 1]."""
-        images = pixels.clamp(0, 1)
+    def _lagrangian(self, images: Tensor) -> Tensor:
+        """−log ‖x₁ − x₂‖² and the terms of the constraints."""
         distance = (images[0] - images[1]).square().mean()
         constraints = (self.multipliers + self.penalty * self._excess(images)).clamp(min=0).square() / 2 / self.penalty
-        return constraints.sum() - distance.log() + BOX * (pixels - images).square().mean()
+        return constraints.sum() - distance.log()
 
-    def _violation(self, pixels: Tensor) -> Tensor:
-        """How far the constraints are violated, and no less than a margin within them."""
-        images = pixels.clamp(0, 1)
-        violation = (self._excess(images) + MARGIN).clamp(min=0).square().sum()
-        return violation + BOX * (pixels - images).square().mean()
+    def _violation(self, images: Tensor) -> Tensor:
+        """How far the constraints are violated: zero from a margin within them on."""
+        return (self._excess(images) + MARGIN).clamp(min=0).square().sum()
 
     def _excess(self, images: Tensor) -> Tensor:
         """Squared feature errors over the square of the largest that is allowed, minus 1: at most 0 if they are met."""

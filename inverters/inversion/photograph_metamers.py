@@ -2,14 +2,13 @@
 
 import json
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
-from inverters.data.images import center_crop, pad_to_multiple, save_png
+from inverters.data.images import center_crop, encode_png, pad_to_multiple, save_png
 from inverters.errors import OutputError
 from inverters.files import atomic_write, make_folder
 from inverters.inversion.feature_errors import feature_errors
@@ -77,9 +76,7 @@ class PhotographMetamers:
         make_folder(folder)
         for name in (FIRST, SECOND):
             save_png(self.pictures[name], folder / f"{name.replace(' ', '-')}.png")
-        strip = BytesIO()
-        self.strip().save(strip, "PNG")
-        atomic_write(folder / PICTURE, strip.getvalue())
+        atomic_write(folder / PICTURE, encode_png(self.strip()))
         atomic_write(folder / DOCUMENT, json.dumps(self.as_json(), indent=2) + "\n")
 
     def _psnr(self, name: str) -> float:

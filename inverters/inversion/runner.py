@@ -99,11 +99,9 @@ class MethodRunner:
     def _feature_errors(self, image: Tensor, images: Mapping[str, Tensor], tile: int | None) -> dict[str, FeatureError]:
         """The feature errors of the reconstructions; those of decoders with their percentile, where that is known."""
         found = feature_errors(self.inverter, image[None], {layer: one[None] for layer, one in images.items()}, tile)
-        decoders = {} if self.optimize else dict(self.inverter.decoders.items())
-        return {
-            layer: locate(error.item(), decoders[layer].error_quantiles if layer in decoders else None)
-            for layer, error in found.items()
-        }
+        decoders = self.inverter.decoders.items()
+        quantiles = {layer: decoder.error_quantiles for layer, decoder in decoders if not self.optimize}
+        return {layer: locate(error.item(), quantiles.get(layer)) for layer, error in found.items()}
 
     def _decode(self, image: Tensor, tile: int | None, progress: Progress | None) -> dict[str, Tensor]:
         def show(done: int, total: int) -> None:
