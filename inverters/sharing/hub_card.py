@@ -17,9 +17,8 @@ from inverters.sharing.model_card import HEADER, OBJECTIVES, table_row
 
 TAGS = ["feature-inversion", "interpretability", "representation", "feature-visualization"]
 DATA_SET = re.compile(r"[\w-]+/[\w.-]+(?<!\.parquet)(?<!\.tar)")  # how the Hub names one
-INTRODUCTION = """Decoders of [inverters](https://pypi.org/project/inverters/): each maps the features of one layer of a
-frozen network back to pixels, in one pass. What they cannot reconstruct shows what the layer no longer says about an
-image.
+INTRODUCTION = """Decoders of `inverters`: each maps the features of one layer of a frozen network back to pixels, in
+one pass. What they cannot reconstruct shows what the layer no longer says about an image.
 """
 TABLE = """PSNR is the mean over the validation images. A feature depends on the pixels of its receptive field, and a
 decoder spreads it over its own cell and the halo around it.
@@ -163,7 +162,7 @@ def _usage(repository: str, card: DecoderCard) -> str:
     line = " ".join(f"--{key} {value}" for key, value in options.items())
     arguments = ", ".join(f'{key}="{value}"' for key, value in options.items())
     return (
-        f"```sh\npip install inverters\ninvert predict photo.jpg {line}\n```\n\n"
+        f"```sh\ninvert predict photo.jpg {line}\n```\n\n"
         f'```python\nimport inverters\n\nresult = inverters.invert("photo.jpg", {arguments})\n'
         'result.strip().save("depth.png")\n```\n'
     )
