@@ -1,5 +1,6 @@
 """Errors that a user can cause: their messages are one line and say what to do."""
 
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -18,6 +19,10 @@ class ImageError(InverterError):
 
 class OutputError(InverterError):
     """A file or folder cannot be written."""
+
+
+class StorageError(OutputError):
+    """Nothing more can be written, whatever the file: the disk is full, read-only or broken."""
 
 
 class DataError(InverterError):
@@ -43,6 +48,11 @@ class TrainingError(InverterError):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the name of its class where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters escaped: names of files may hold the escape codes of a terminal."""
+    return "".join(repr(one)[1:-1] if unicodedata.category(one) in ("Cc", "Cs") else one for one in text)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 import uuid
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from pathlib import Path
 
-from inverters.errors import OutputError
+from inverters.errors import OutputError, StorageError
 
 PACKAGE = Path(__file__).parent
+PARTIAL = re.compile(r"\.[0-9a-f]{32}\.part")
+NOTHING_MORE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
 def shipped_folder(name: str) -> Path:
@@ -46,6 +49,12 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for its other end
 
 
+def output_error(what: str, error: OSError) -> OutputError:
+    """The error that says `what` could not be done, and why."""
+    kind = StorageError if error.errno in NOTHING_MORE else OutputError
+    return kind(f"{what}: {error.strerror or error}")
+
+
 def make_folder(folder: Path) -> None:
     """Create `folder` and its parents where they do not exist.
 
@@ -55,12 +64,20 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot create the folder {folder}: {error.strerror or error}") from None
+        raise output_error(f"cannot create the folder {folder}", error) from None
 
 
 def partial_file(path: Path) -> Path:
     """A unique hidden path beside `path`, to write to before renaming."""
     return path.with_name(f".{uuid.uuid4().hex}.part")
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what `partial_file` named in `folder`: a process that was killed leaves it behind."""
+    for path in folder.glob(".*.part"):
+        if PARTIAL.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 @contextmanager
@@ -75,7 +92,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+        raise output_error(f"cannot write {path}", error) from None
     finally:
         with suppress(OSError):
             partial.unlink()

@@ -30,6 +30,7 @@ from inverters.cli.options import (
 from inverters.cli.printer import Printer, errors
 from inverters.cli.tables import decibels, method_table
 from inverters.encoders.names import DEFAULT_ENCODER
+from inverters.errors import printable
 from inverters.inversion.edit_names import split_edits
 from inverters.inversion.method_names import DEFAULT_METHODS, METHODS
 
@@ -96,7 +97,9 @@ def evaluate(
         def show(progress: "Progress") -> None:
             record, left = progress.record, timedelta(seconds=round(progress.seconds_left))
             made = f"{record.method} {record.edit}".rstrip()
-            line = f"{record.name}  {record.layer}  {made}: {decibels(record.scores['psnr'])} dB, {left} left"
+            line = (
+                f"{printable(record.name)}  {record.layer}  {made}: {decibels(record.scores['psnr'])} dB, {left} left"
+            )
             bar.update(task, total=progress.total, completed=progress.done, description=line)
             printer.step(f"{progress.done}/{progress.total}  {line}")
 

@@ -8,6 +8,7 @@ from inverters.cli.options import WHAT, Checkpoints, Encoder, Json, Objective, Q
 from inverters.cli.printer import Printer
 from inverters.cli.tables import layer_table
 from inverters.encoders.names import DEFAULT_ENCODER, VGG_NAMES, check_weights, list_layers, named_weights, show_layers
+from inverters.errors import CheckpointError
 
 
 def layers(
@@ -32,11 +33,18 @@ def layers(
     table = show_layers(encoder, depth)
     if weights is not None:
         check_weights(encoder, weights)
-    from inverters.decoders.published import available_decoders, find_checkpoints
+    from inverters.decoders.card import read_card
+    from inverters.decoders.published import decoder_folders, find_checkpoints
 
     printer = Printer(json, quiet)
-    cards = available_decoders(find_checkpoints(find_decoders(checkpoints, printer)), encoder, weights, objective)
-    psnr = {name: card.metrics.get("psnr") for name, card in cards.items()}
+    psnr, damaged = {}, False
+    root = find_checkpoints(find_decoders(checkpoints, printer))
+    for name, folder in decoder_folders(root, encoder, weights, objective).items():
+        try:
+            psnr[name] = read_card(folder).metrics.get("psnr")
+        except CheckpointError as error:
+            printer.error(str(error))
+            damaged = True
     printer.table(layer_table(table, psnr))
     shown = ("name", "channels", "stride", "receptive_field", "stage")
     rows = [
@@ -45,6 +53,8 @@ def layers(
     ]
     named = named_weights(encoder, weights)
     printer.document({"encoder": encoder, "weights": named, "objective": objective, "layers": rows})
+    if damaged:
+        raise typer.Exit(1)
 
 
 def download_weights(

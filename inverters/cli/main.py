@@ -19,7 +19,8 @@ from inverters.cli.optimize import optimize
 from inverters.cli.predict import predict
 from inverters.cli.push import push
 from inverters.cli.train import train
-from inverters.errors import InverterError, is_out_of_memory
+from inverters.errors import InverterError, OutputError, is_out_of_memory, printable
+from inverters.signals import obeyed
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,15 +37,17 @@ def main(arguments: list[str] | None = None) -> None:
     """
     # Memory in pages of 2 MB, where Linux has them: allocating those of 4 kB takes up to a seventh of the time.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    _open_closed_streams()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8, nor terminals
     try:
         try:
-            app(join_layers(sys.argv[1:] if arguments is None else arguments))
+            with obeyed():
+                app(join_layers(sys.argv[1:] if arguments is None else arguments))
         finally:
-            sys.stdout.flush()
+            _flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes when it exits
+        _discard_output()
         sys.exit(1)
     except InverterError as error:
         _fail(error, str(error))
@@ -57,12 +60,34 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(error, f"{name}{error.strerror or error}. INVERTERS_DEBUG=1 shows where")
 
 
+def _open_closed_streams() -> None:
+    """Open closed standard streams on nothing: the first file that is opened would take their place."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: PTH123, SIM115
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_output()
+        raise OutputError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def _discard_output() -> None:
+    """Send what Python still flushes when it exits to nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(error: Exception, message: str) -> NoReturn:
     """Print a message of one or more lines and exit, or raise the error where the user wants its traceback."""
     if os.environ.get("INVERTERS_DEBUG") == "1":
         raise error
     for line in message.splitlines():
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {printable(line)}", file=sys.stderr)
     sys.exit(1)
 
 

@@ -125,9 +125,11 @@ def predict(
     quiet: Quiet = False,
     device: Device = "auto",
     devices: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Devices to use on each node.", rich_help_panel=DEVICES)
+        int, typer.Option(min=1, max=1024, metavar="N", help="Devices to use on each node.", rich_help_panel=DEVICES)
     ] = 1,
-    num_nodes: Annotated[int, typer.Option(min=1, metavar="N", help="Nodes to use.", rich_help_panel=DEVICES)] = 1,
+    num_nodes: Annotated[
+        int, typer.Option(min=1, max=65_536, metavar="N", help="Nodes to use.", rich_help_panel=DEVICES)
+    ] = 1,
 ) -> None:
     """Reconstruct images from the features of every layer, and measure what was lost."""
     if not paths and data is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from inverters.cli.printer import Printer
 from inverters.cli.tables import SHOWN_IMAGES, ByMethod, error_table, psnr_table
+from inverters.errors import printable
 from inverters.inversion.runner import Step
 from inverters.inversion.saved import STRIP, ImageMetrics
 from inverters.prediction.pipeline import Pipeline
@@ -54,7 +55,7 @@ def run(pipeline: Pipeline, printer: Printer) -> Results:
         task = bar.add_task("inverting", total=len(images))
 
         def show(index: int, step: Step) -> None:
-            text = f"{Path(images.source(index)).name}: {_describe(step)}"
+            text = printable(f"{Path(images.source(index)).name}: {_describe(step)}")
             bar.update(task, description=text)
             if len(images) == 1:
                 bar.update(task, completed=step.done, total=step.total)

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from inverters.errors import printable
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.progress import Progress
 
-output = Console(width=None if sys.stdout.isatty() else 120)
+output = Console(width=None if sys.stdout and sys.stdout.isatty() else 120)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
@@ -36,7 +38,7 @@ class Printer:
     def line(self, text: str) -> None:
         """Print a line of the result for people, such as where files were written."""
         if not (self.json or self.quiet):
-            print(text)
+            print(printable(text))
 
     def document(self, value: Mapping[str, Any]) -> None:
         """Print the result for scripts, once per command; numbers that are not finite become null."""
@@ -48,7 +50,7 @@ class Printer:
     def note(self, text: str) -> None:
         """Print on stderr what a user should know although the command succeeds."""
         if not self.quiet:
-            errors.print(text, markup=False)
+            errors.print(printable(text), markup=False)
 
     def note_once(self, text: str) -> None:
         """`note`, by only one of the processes on a machine that run the same command."""
@@ -57,12 +59,12 @@ class Printer:
 
     def error(self, text: str) -> None:
         """Print on stderr that a part of the work failed."""
-        errors.print(f"error: {text}", markup=False)
+        errors.print(printable(f"error: {text}"), markup=False)
 
     def step(self, text: str) -> None:
         """Print a line of progress on stderr where there is no terminal for a progress bar."""
         if not (self.json or self.quiet or errors.is_terminal):
-            errors.print(text, markup=False)
+            errors.print(printable(text), markup=False)
 
     def progress_bar(self) -> "Progress":
         """A progress bar on stderr, shown only on a terminal."""

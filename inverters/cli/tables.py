@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inverters.encoders.layers import Layer
+from inverters.errors import printable
 
 if TYPE_CHECKING:
     from inverters.inversion.saved import ImageMetrics, MethodMetrics
@@ -79,7 +80,8 @@ def _prediction_table(
     def add(name: str, by_method: Mapping[str, Mapping[str, str]]) -> None:
         for method, row in by_method.items():
             if row:
-                table.add_row(Text(name), *([method] if several else []), *(row.get(layer, "") for layer in layers))
+                scores = (row.get(layer, "") for layer in layers)
+                table.add_row(Text(printable(name)), *([method] if several else []), *scores)
                 name = ""
 
     for name, metrics in images:

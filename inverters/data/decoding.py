@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, COMPRESSION, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 from torch import Tensor
 
-from inverters.errors import ImageError
+from inverters.errors import ImageError, first_line
 
 MAX_SIDE = 65_535  # pixels, as in JPEG. Padding would multiply a longer, thin image beyond the memory.
 
@@ -51,7 +51,7 @@ def _one_line_errors(name: str) -> Iterator[None]:
     except MemoryError as error:
         raise ImageError(f"cannot read {name}: its pixels do not fit into memory") from error
     except Exception as error:  # Pillow's decoders raise nearly anything
-        raise ImageError(f"cannot read {name}: damaged or unsupported image: {error!r}") from error
+        raise ImageError(f"cannot read {name}: damaged or unsupported image: {first_line(error)}") from error
 
 
 def _to_tensor(image: Image.Image) -> Tensor:

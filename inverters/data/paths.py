@@ -52,14 +52,29 @@ def find_images(path: Path) -> list[Path]:
     if not os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where the parent may not be searched)
         return [path]
 
-    def refuse(error: OSError) -> None:
-        raise ImageError(f"cannot read folder {error.filename}: {error.strerror}") from error
+    images, problems = search_folder(path)
+    if problems:
+        raise ImageError(next(iter(problems.values())))
+    if not images:
+        raise no_images(path)
+    return images
 
+
+def no_images(folder: Path) -> ImageError:
+    """The error that says that a folder has no images."""
+    return ImageError(f"no images in folder {folder}: none of its files has a suffix such as .jpg, .png or .tif")
+
+
+def search_folder(path: Path) -> tuple[list[Path], dict[str, str]]:
+    """List the images below a folder as `find_images` does, and by folder what is wrong with those not readable."""
     images: list[Path] = []
-    for parent, subfolders, names in os.walk(path, onerror=refuse):
+    problems: dict[str, str] = {}
+
+    def note(error: OSError) -> None:
+        problems[str(error.filename)] = f"cannot read folder {error.filename}: {error.strerror}"
+
+    for parent, subfolders, names in os.walk(path, onerror=note):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         visible = [name for name in names if not name.startswith(".")]
         images += [Path(parent, name) for name in visible if name.lower().endswith(image_suffixes())]
-    if not images:
-        raise ImageError(f"no images in folder {path}: none of its files has a suffix such as .jpg, .png or .tif")
-    return sorted(images)
+    return sorted(images), problems

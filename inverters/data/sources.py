@@ -4,11 +4,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import datasets
 import fsspec  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from huggingface_hub.constants import HF_HUB_CACHE
 from torch import Tensor
 
@@ -29,7 +31,8 @@ def open_images(
 ) -> datasets.Dataset | datasets.IterableDataset:
     """Open `sources` as one data set of encoded images in the column `image`; `read_image` decodes a row.
 
-    Cells are paths where the sources are image files, and else dictionaries of `bytes` and `path`.
+    Cells are paths, as `os.fsencode` gives them, where the sources are image files, and else dictionaries of `bytes`
+    and `path`.
 
     Args:
         sources: image files, folders of images, parquet or webdataset (`.tar`) files or folders of them, glob patterns
@@ -50,10 +53,12 @@ def open_images(
         if not_local:
             rows = _from_hub(sources[0], split, streaming)
         elif builder := _builder(files, sources):
-            names = [str(file) for file in files]
+            names = [str(file) for file in files if builder != "parquet" or _has_rows(file)]
+            if not names:
+                raise DataError(f"{_named(sources)} is empty")
             rows = datasets.load_dataset(builder, data_files={"train": names}, split="train", streaming=streaming)
         else:
-            rows = datasets.Dataset.from_dict({IMAGE: [str(file) for file in files]})
+            rows = datasets.Dataset.from_dict({IMAGE: [os.fsencode(file) for file in files]})
             return rows.to_iterable_dataset(num_shards=min(64, len(files))) if streaming else rows
         columns = rows.column_names or list(next(iter(rows), {}))
     if not columns:
@@ -75,7 +80,7 @@ def read_image(row: Mapping[str, Any]) -> Tensor:
         ImageError: it cannot be read, or the row has none.
     """
     cell = row[IMAGE]
-    return load_image(cell if isinstance(cell, str) else read_cell(row))
+    return load_image(os.fsdecode(cell) if isinstance(cell, bytes) else read_cell(row))
 
 
 def read_cell(row: Mapping[str, Any]) -> bytes:
@@ -85,8 +90,8 @@ def read_cell(row: Mapping[str, Any]) -> bytes:
         ImageError: it cannot be read, or the row has none.
     """
     cell = row[IMAGE]
-    if isinstance(cell, str):
-        return read_encoded(cell)
+    if isinstance(cell, bytes):
+        return read_encoded(os.fsdecode(cell))
     if not cell or (cell["bytes"] is None and cell["path"] is None):
         raise ImageError("the row has no image")
     if cell["bytes"] is not None:
@@ -105,10 +110,13 @@ def read_cell(row: Mapping[str, Any]) -> bytes:
 
 
 def image_name(row: Mapping[str, Any], number: int) -> str:
-    """The file name of the image in row `number` of `open_images`, or its row where it has none."""
+    """The file name of the image in row `number` of `open_images`, or its row where it has none.
+
+    Bytes of the name that are not UTF-8 are escaped.
+    """
     cell = row[IMAGE]
-    path = cell if isinstance(cell, str) else (cell or {}).get("path")
-    return Path(path).name if path else f"row {number}"
+    path = os.fsdecode(cell) if isinstance(cell, bytes) else (cell or {}).get("path")
+    return os.fsencode(Path(path).name).decode(errors="backslashreplace") if path else f"row {number}"
 
 
 def _is_of_the_hub(path: str) -> bool:
@@ -133,8 +141,8 @@ def read_rows(rows: datasets.IterableDataset | datasets.Dataset, source: str) ->
         DataError: `source` cannot be read.
     """
     iterator = iter(rows)
-    while True:
-        with _one_line_errors(source):
+    for number in count():
+        with _one_line_errors(f"{source} after {number} rows" if number else source):
             row = next(iterator, None)
         if row is None:
             return
@@ -166,7 +174,9 @@ def local_files(source: str) -> list[Path]:
     Raises:
         DataError: it does not exist, but has the form of a path or resembles an existing one.
     """
-    path = _inside_package(source) if source.startswith(PACKAGE) else Path(source).expanduser()
+    if not source:
+        raise DataError("the name of a data set is empty")
+    path = _inside_package(source) if source.startswith(PACKAGE) else Path(os.path.expanduser(source))  # noqa: PTH111
     if os.path.exists(path):  # noqa: PTH110 (Path.exists raises where a name is too long)
         return _files_at(path)
     if any(character in source for character in "*?["):
@@ -219,6 +229,11 @@ def _builder(files: list[Path], sources: Sequence[str]) -> str | None:
         kinds = ", ".join(sorted({file.suffix for file in files}))
         raise DataError(f"{_named(sources)} mixes files of different kinds ({kinds}): name files of one kind")
     return builders.pop()
+
+
+def _has_rows(file: Path) -> bool:
+    """Whether a parquet file has rows; `datasets` fails on one without."""
+    return bool(pq.read_metadata(file).num_rows)
 
 
 def _from_hub(name: str, split: str, streaming: bool) -> datasets.Dataset | datasets.IterableDataset:

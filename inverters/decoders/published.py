@@ -142,12 +142,23 @@ def available_decoders(
         CheckpointError: a card is damaged.
         UnknownNameError: there is no such encoder or objective.
     """
+    return {layer: read_card(path) for layer, path in decoder_folders(root, encoder, weights, objective).items()}
+
+
+def decoder_folders(
+    root: Path, encoder: str = DEFAULT_ENCODER, weights: str | None = None, objective: str = "pixel"
+) -> dict[str, Path]:
+    """The folders of these decoders by layer, in order of execution; whether they can be loaded is not looked at.
+
+    Raises:
+        UnknownNameError: there is no such encoder or objective.
+    """
     if objective not in OBJECTIVES:
         raise unknown_name("objective", objective, OBJECTIVES)
     folder = root / encoder_folder(encoder, weights)
     folders = {layer: folder / folder_name(layer, objective) for layer in list_layers(encoder)}
     # Path.is_file raises where a name is too long.
-    return {layer: read_card(path) for layer, path in folders.items() if os.path.isfile(path / CARD_FILE)}  # noqa: PTH113
+    return {layer: path for layer, path in folders.items() if os.path.isfile(path / CARD_FILE)}  # noqa: PTH113
 
 
 def load_decoder(folder: Path, encoder: Encoder) -> Decoder:

@@ -11,6 +11,7 @@ from torch import Tensor
 from inverters.errors import WeightsError, first_line
 
 State = dict[str, Tensor]
+DAMAGED = "it is damaged, or holds something else than tensors"
 
 
 def read_state(path: Path) -> tuple[State, dict[str, str]]:
@@ -26,10 +27,10 @@ def read_state(path: Path) -> tuple[State, dict[str, str]]:
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
         state = torch.load(path, weights_only=True, map_location="cpu")
-        if not isinstance(state, dict):
-            raise TypeError("it holds no state dict")
     except Exception as error:  # a damaged file raises nearly anything
-        raise WeightsError(f"cannot read weights from {path}: {reason(error)}") from None
+        raise WeightsError(f"cannot read weights from {path}: {reading_reason(error)}") from None
+    if not isinstance(state, dict):
+        raise WeightsError(f"cannot read weights from {path}: it holds no state dict")
     return state, {}
 
 
@@ -68,5 +69,11 @@ def packaged_file(weights: str, package: str, requirement: str, name: str, sha25
 def reason(error: Exception) -> str:
     """A library's message in one line."""
     if isinstance(error, pickle.UnpicklingError):  # torch's message advises loading it unsafely
-        return "it is damaged, or holds something else than tensors"
+        return DAMAGED
     return (isinstance(error, OSError) and error.strerror) or first_line(error)
+
+
+def reading_reason(error: Exception) -> str:
+    """Why a file of tensors cannot be read; the messages of unpickling, such as `KeyError: 101`, say nothing."""
+    known = isinstance(error, OSError) or type(error).__module__.startswith("safetensors")
+    return reason(error) if known else DAMAGED

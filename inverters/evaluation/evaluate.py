@@ -32,6 +32,7 @@ from inverters.files import atomic_write
 from inverters.inversion.edit_names import WITH_IMAGE, Edit, check_layer, check_size, parse_edit
 from inverters.inversion.method_names import DECODER_METHODS, DEFAULT_METHODS, METHODS
 from inverters.inversion.selection import missing_decoders, select_methods
+from inverters.locks import locked
 from inverters.metrics import radial_spectrum
 
 VERSIONED = ("inverters", "torch", "torchmetrics", "numpy")
@@ -95,45 +96,44 @@ def evaluate(
     contexts, networks = load_contexts(
         selection, encoder, weights, checkpoints, place, corrections, iterations, seed, changes
     )
-    settings = claim_folder(
-        output_dir,
-        {
-            "command": command,
-            "data": data,
-            "split": split,
-            "image_column": image_column,
-            "limit": limit,
-            "images": len(photographs),
-            "images_sha256": digest(photographs),
-            "skipped": skipped,
-            "size": size,
-            "encoder": encoder,
-            "weights": weights_label(named_weights(encoder, weights)),
-            "networks_sha256": networks,
-            "layers": list(selection),
-            "methods": [method for method in methods if any(method in some for some in selection.values())],
-            "edits": [str(edit) for edit in changes] or None,
-            "missing_decoders": missing_decoders(methods, selection),
-            "corrections": corrections,
-            "iterations": iterations,
-            "seed": seed,
-            "device": _describe(place),
-            "left_out": left_out_metrics(size, len(photographs), place),
-            "versions": {name: version(name) for name in VERSIONED},
-        },
-    )
-    for remark in remarks(settings):
-        notice(remark)
-    with exact_float32():
-        records = list(compute_records(photographs, contexts, settings["left_out"], output_dir, progress))
-    spectra = [radial_spectrum(photograph.pixels[None]) for photograph in photographs]
-    results = Results(
-        settings,
-        records,
-        frequencies=spectra[0][0].tolist(),
-        image_spectrum=torch.cat([power for _, power in spectra]).mean(dim=0).tolist(),
-    )
-    _write(results, photographs[0], output_dir)
+    wanted = {
+        "command": command,
+        "data": data,
+        "split": split,
+        "image_column": image_column,
+        "limit": limit,
+        "images": len(photographs),
+        "images_sha256": digest(photographs),
+        "skipped": skipped,
+        "size": size,
+        "encoder": encoder,
+        "weights": weights_label(named_weights(encoder, weights)),
+        "networks_sha256": networks,
+        "layers": list(selection),
+        "methods": [method for method in methods if any(method in some for some in selection.values())],
+        "edits": [str(edit) for edit in changes] or None,
+        "missing_decoders": missing_decoders(methods, selection),
+        "corrections": corrections,
+        "iterations": iterations,
+        "seed": seed,
+        "device": _describe(place),
+        "left_out": left_out_metrics(size, len(photographs), place),
+        "versions": {name: version(name) for name in VERSIONED},
+    }
+    with locked(output_dir):
+        settings = claim_folder(output_dir, wanted)
+        for remark in remarks(settings):
+            notice(remark)
+        with exact_float32():
+            records = list(compute_records(photographs, contexts, settings["left_out"], output_dir, progress))
+        spectra = [radial_spectrum(photograph.pixels[None]) for photograph in photographs]
+        results = Results(
+            settings,
+            records,
+            frequencies=spectra[0][0].tolist(),
+            image_spectrum=torch.cat([power for _, power in spectra]).mean(dim=0).tolist(),
+        )
+        _write(results, photographs[0], output_dir)
     return results
 
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inverters.errors import OutputError
-from inverters.files import atomic_write, make_folder
+from inverters.errors import OutputError, first_line
+from inverters.files import atomic_write, make_folder, read_file
+from inverters.locks import LOCK
 
 # The settings that decide the results. Those that the results only follow from are compared, but named to the user
 # in words, and only where no other difference explains theirs.
@@ -18,6 +19,7 @@ DERIVED = {
     "left_out": "other metrics",
 }
 SOURCES = ("data", "split", "image_column", "limit", "weights")  # what the derived settings may follow from
+LARGEST_SETTINGS = 100_000_000  # bytes
 LONGEST_VALUE = 40  # characters, in a message
 
 
@@ -25,29 +27,31 @@ def claim_folder(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Write `settings` into `folder`, unless it already belongs to the same evaluation.
 
     Returns:
-        The settings in the folder. They give the same results as `settings`.
+        The settings, with the command that began the evaluation.
 
     Raises:
         OutputError: the folder belongs to another evaluation or to something else, or cannot be written.
     """
     path = folder / "settings.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_file(path, LARGEST_SETTINGS))
     except FileNotFoundError:
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
             raise OutputError(f"{folder} is not empty and holds no evaluation: name another --output-dir") from None
         make_folder(folder)
         atomic_write(path, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
         return settings
     except (OSError, ValueError, RecursionError) as error:
-        raise OutputError(f"cannot read {path}: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else first_line(error)
+        raise OutputError(f"cannot read {path}: {why}") from None
     if not isinstance(found, dict):
         raise OutputError(f"{path} does not hold the settings of an evaluation: name another --output-dir")
     if differences := _differences(found, settings):
         raise OutputError(
             f"{folder} belongs to another evaluation, with {', '.join(differences)}: name another --output-dir"
         )
-    return found
+    command = found.get("command")
+    return {**settings, "command": command} if isinstance(command, str) else settings
 
 
 def _differences(found: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
@@ -70,5 +74,5 @@ def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown(key: str, there: Any, here: Any) -> str:
-    texts = [", ".join(value) if isinstance(value, list) else str(value) for value in (there, here)]
+    texts = [", ".join(map(str, value)) if isinstance(value, list) else str(value) for value in (there, here)]
     return f"{key} {texts[0]} (here {texts[1]})" if max(map(len, texts)) <= LONGEST_VALUE else f"other {key}"

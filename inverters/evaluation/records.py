@@ -8,27 +8,27 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from torch import Tensor
 
-from inverters.data.images import round_to_8_bits, save_png
+from inverters.data.images import load_image, round_to_8_bits, save_png
+from inverters.errors import ImageError
 from inverters.evaluation.contexts import LayerContext
 from inverters.evaluation.photographs import Photograph
 from inverters.evaluation.profiling import with_memory
 from inverters.evaluation.scores import METRICS, measure
-from inverters.files import atomic_write, make_folder
+from inverters.files import atomic_write, make_folder, read_file, remove_partial
 from inverters.inversion.edit_names import Edit
 from inverters.metrics import mean_pairwise_distance, radial_spectrum
+from inverters.signals import raise_if_stopped
 
 DISTANCE_IMAGES = 64  # the first ones; their mean distance is the unit of the normalised error
+LARGEST_RECORD = 1_000_000  # bytes
 
 Task = tuple[str, str, Edit | None]  # a layer, a method and an edit
-Score = Annotated[
-    float | None, AfterValidator(lambda score: None if score is None or not math.isfinite(score) else score)
-]
 
 
 class Record(BaseModel):
@@ -53,8 +53,8 @@ class Record(BaseModel):
     method: str
     edit: str = ""
     threads: int
-    scores: dict[str, Score]
-    error_spectrum: list[float]
+    scores: dict[str, FiniteFloat | None]
+    error_spectrum: list[FiniteFloat]
     notes: list[str]
 
 
@@ -63,12 +63,26 @@ def record_file(folder: Path, image: int, layer: str, method: str, edit: str = "
     return folder / "records" / str(image) / f"{'.'.join(filter(None, (layer, method, edit)))}.json"
 
 
-def read_record(path: Path) -> Record | None:
-    """The record in this file; None if there is none, or if the file is damaged and must be computed again."""
+def read_record(path: Path, image: int, layer: str, method: str, edit: str, frequencies: int) -> Record | None:
+    """The record in this file; None if there is none, or if it is damaged or another one and must be computed again.
+
+    Its spectrum has `frequencies` values.
+    """
     try:
-        return Record.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
+        record = Record.model_validate_json(read_file(path, LARGEST_RECORD))
+    except (OSError, ValidationError):
         return None
+    same = (record.image, record.layer, record.method, record.edit) == (image, layer, method, edit)
+    whole = record.scores.keys() == METRICS.keys() and len(record.error_spectrum) == frequencies
+    return record if same and whole else None
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        load_image(path)
+    except ImageError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -98,26 +112,33 @@ def compute_records(
         progress: called after each record that is computed.
     """
     distance = mean_pairwise_distance([photograph.pixels for photograph in photographs[:DISTANCE_IMAGES]])
-    tasks = [
-        (photograph, context, method, edit, file, read_record(file))
-        for photograph in photographs
-        for context in contexts
-        for method, edit in context.tasks
-        if (file := record_file(output_dir, photograph.row, context.layer, method, str(edit or "")))
-    ]
+    frequencies = len(radial_spectrum(photographs[0].pixels[None])[0])
+    tasks = []
+    for photograph in photographs:
+        for context in contexts:
+            for method, edit in context.tasks:
+                named = (photograph.row, context.layer, method, str(edit or ""))
+                file = record_file(output_dir, *named)
+                known = read_record(file, *named, frequencies)
+                if photograph is photographs[0] and not edit and not _is_picture(file.with_suffix(".png")):
+                    known = None
+                tasks.append((photograph, context, method, edit, file, known))
     waiting = Counter((context.layer, method, edit) for _, context, method, edit, _, record in tasks if record is None)
     costs: dict[Task, list[float]] = defaultdict(list)
     for photograph, context, method, edit, file, record in tasks:
         if record is None:
+            raise_if_stopped()
             started = time.perf_counter()
             record, preds = _compute(photograph, context, method, edit, distance, left_out)
             make_folder(file.parent)
+            remove_partial(file.parent)
             if photograph is photographs[0] and not edit:
                 save_png(preds, file.with_suffix(".png"))
             atomic_write(file, record.model_dump_json())
             costs[context.layer, method, edit].append(time.perf_counter() - started)
             waiting[context.layer, method, edit] -= 1
-            progress(Progress(record, len(tasks) - waiting.total(), len(tasks), _seconds_left(costs, waiting)))
+            left = max(0.0, _seconds_left(costs, waiting))
+            progress(Progress(record, len(tasks) - waiting.total(), len(tasks), left))
         yield record
 
 
@@ -147,6 +168,11 @@ def _compute(
         **measure(found.images, image, context.inverter.encoder, context.layer, mean_distance, left_out),
     }
     _, error_power = radial_spectrum(round_to_8_bits(found.images) - image)
+    undefined = [
+        f"{METRICS[name].title} is not defined, and left out of the mean"
+        for name, score in scores.items()
+        if score is not None and math.isnan(score)
+    ]
     record = Record(
         image=photograph.row,
         name=photograph.name,
@@ -154,8 +180,12 @@ def _compute(
         method=method,
         edit=str(edit or ""),
         threads=torch.get_num_threads(),
-        scores={name: scores.get(name) for name in METRICS},
+        scores={name: _finite(scores.get(name)) for name in METRICS},
         error_spectrum=error_power[0].tolist(),
-        notes=list(found.notes),
+        notes=[*found.notes, *undefined],
     )
     return record, found.images[0]
+
+
+def _finite(score: float | None) -> float | None:
+    return score if score is not None and math.isfinite(score) else None

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from inverters.decoders.corrected import CorrectedDecoder
-from inverters.decoders.published import available_decoders, encoder_folder, find_checkpoints, folder_name, load_decoder
+from inverters.decoders.published import decoder_folders, encoder_folder, find_checkpoints, folder_name, load_decoder
 from inverters.devices import find_device
 from inverters.encoders.names import DEFAULT_ENCODER, check_weights, find_layers, last_of_each_stage, named_weights
 from inverters.encoders.registry import create_encoder
@@ -95,7 +95,7 @@ def choose_layers(
     Raises:
         UnknownNameError, CheckpointError: see `load_inverter`.
     """
-    available = available_decoders(root, encoder, weights, objective)
+    available = decoder_folders(root, encoder, weights, objective)
     if not available:
         check_weights(encoder, named_weights(encoder, weights))
     if layers is None:

@@ -12,7 +12,7 @@ from typing import Any
 from inverters.encoders.labels import Label
 from inverters.encoders.names import list_layers
 from inverters.errors import OutputError
-from inverters.files import atomic_write, make_folder, read_file
+from inverters.files import atomic_write, make_folder, output_error, read_file, remove_partial
 from inverters.inversion.provenance import Provenance, differences, reconstruction_name
 from inverters.inversion.verdicts import FeatureError
 
@@ -191,12 +191,13 @@ def save_results(
         OutputError: the folder cannot be written.
     """
     make_folder(folder)
+    remove_partial(folder)
     try:
         stale = _earlier_pictures(folder, metrics.provenances) - pictures.keys()
         for name in (METRICS, *sorted(stale)):
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot replace the results in {folder}: {error.strerror or error}") from None
+        raise output_error(f"cannot replace the results in {folder}", error) from None
     digests = {"image": encoded and _sha256(encoded)} | {name: _sha256(data) for name, data in pictures.items()}
     content = metrics.as_json() | {"sha256": digests}
     try:

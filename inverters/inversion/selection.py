@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from inverters.decoders.published import available_decoders, encoder_folder, find_checkpoints
+from inverters.decoders.published import decoder_folders, encoder_folder, find_checkpoints
 from inverters.encoders.names import (
     check_weights,
     find_layers,
@@ -42,8 +42,8 @@ def select_methods(
     root = find_checkpoints(checkpoints) if needed else None
     if root and len(needed) == len(set(objectives.values())) == 1:
         return {layer: list(methods) for layer in choose_layers(layers, encoder, weights, root, needed[0])}
-    available = {objective: available_decoders(root, encoder, weights, objective) for objective in needed if root}
-    decoded = {layer for cards in available.values() for layer in cards}
+    available = {objective: decoder_folders(root, encoder, weights, objective) for objective in needed if root}
+    decoded = {layer for folders in available.values() for layer in folders}
     if layers is None:
         names = last_of_each_stage(decoded, encoder) if root else list(perceptual_layers(encoder))
     elif layers == "all":
@@ -57,7 +57,7 @@ def select_methods(
     without = [layer for layer, some in selection.items() if not some]
     if root and (without or not names):
         check_weights(encoder, named_weights(encoder, weights))
-        found = ", ".join(f"{objective} ({', '.join(cards) or 'none'})" for objective, cards in available.items())
+        found = ", ".join(f"{objective} ({', '.join(folders) or 'none'})" for objective, folders in available.items())
         raise CheckpointError(
             f"no decoder for {', '.join(without) or encoder} under {root / encoder_folder(encoder, weights)}. "
             f"Available: {found}. Train one with `invert train`, or name other --layers or --checkpoints"

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,7 +11,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from inverters.errors import printable
 from inverters.lightning import interruptible, make_trainer
+from inverters.locks import locked
 from inverters.prediction.pipeline import Item, Pipeline, Reader
 from inverters.prediction.summary import Summary
 from inverters.prediction.writers import Failure, Prediction
@@ -36,7 +39,8 @@ def predict_distributed(
 
     Raises:
         InverterError: there are no such devices.
-        OutputError: results cannot be written. What is wrong with a single image is printed on stderr.
+        OutputError: results cannot be written, or another run writes there. What is wrong with a single image is
+            printed on stderr.
     """
     quieten(quiet)
     trainer = make_trainer(
@@ -50,16 +54,18 @@ def predict_distributed(
         inference_mode=False,  # L-BFGS needs gradients
     )
     module = _Predictor(pipeline)
-    try:
-        with interruptible(trainer):
-            trainer.predict(module, _Images(pipeline.reader), return_predictions=False)
-        module.count_rest()
-    finally:
-        pipeline.close()
-    summaries = _gather(module.summary)  # also waits until every process has written its results
-    if not trainer.is_global_zero:
-        return None
-    pipeline.reader.writer.close()
+    writer = pipeline.reader.writer
+    with locked(writer.output_dir) if trainer.is_global_zero else nullcontext():
+        try:
+            with interruptible(trainer):
+                trainer.predict(module, _Images(pipeline.reader), return_predictions=False)
+            module.count_rest()
+        finally:
+            pipeline.close()
+        summaries = _gather(module.summary)  # also waits until every process has written its results
+        if not trainer.is_global_zero:
+            return None
+        writer.close()
     total = Summary()
     for summary in summaries:
         total.merge(summary)
@@ -137,4 +143,4 @@ class _Predictor(pl.LightningModule):
         for result in results:
             self.summary.add(result)
             if isinstance(result, Failure):
-                print(f"error: {result.reason}", file=sys.stderr)
+                print(f"error: {printable(result.reason)}", file=sys.stderr)

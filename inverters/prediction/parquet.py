@@ -15,7 +15,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from inverters.errors import ImageError, OutputError
-from inverters.files import make_folder, partial_file
+from inverters.files import make_folder, output_error, partial_file
 from inverters.inversion.inversion import Inversion, encode_pictures, measure
 from inverters.inversion.provenance import Provenance, differences, reconstruction_name
 from inverters.inversion.saved import is_same_image
@@ -221,4 +221,4 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+        raise output_error(f"cannot write {path}", error) from None

@@ -14,6 +14,7 @@ from inverters.inversion.inversion import Inversion
 from inverters.inversion.runner import MethodRunner, Step
 from inverters.prediction.inputs import Images
 from inverters.prediction.writers import Failure, Prediction, Writer
+from inverters.signals import raise_if_stopped
 
 WRITING = 4  # at most so many images are encoded and written while the next one is inverted,
 WRITING_PIXELS = 4_000_000  # with at most so many pixels together, which bounds the memory
@@ -89,6 +90,7 @@ class Pipeline:
 
     def process(self, index: int, item: Item) -> Iterator[Prediction | Failure]:
         """Invert `item`, read as image `index`, and start to write the result; yield the results written meanwhile."""
+        raise_if_stopped()
         if isinstance(item, Prediction):
             yield from self._add(partial(_identity, item), 0)
             return

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from inverters.locks import locked
 from inverters.prediction.pipeline import Item, Pipeline, Reader
 from inverters.prediction.writers import Failure, Prediction
 
@@ -15,16 +16,18 @@ def predict(pipeline: Pipeline) -> Iterator[Prediction | Failure]:
     images. If the iteration ends early, the results written so far are complete.
 
     Raises:
-        OutputError: results cannot be written. What is wrong with a single image is yielded as a `Failure`.
+        OutputError: results cannot be written, or another run writes there. What is wrong with a single image is
+            yielded as a `Failure`.
         KeyboardInterrupt: Ctrl-C.
     """
-    try:
-        for index, item in _read_ahead(pipeline.reader):
-            yield from pipeline.process(index, item)
-        yield from pipeline.drain()
-    finally:
-        pipeline.close()
-        pipeline.reader.writer.close()
+    with locked(pipeline.reader.writer.output_dir):
+        try:
+            for index, item in _read_ahead(pipeline.reader):
+                yield from pipeline.process(index, item)
+            yield from pipeline.drain()
+        finally:
+            pipeline.close()
+            pipeline.reader.writer.close()
 
 
 def _read_ahead(reader: Reader) -> Iterator[tuple[int, Item]]:

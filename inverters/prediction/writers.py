@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from inverters.errors import ImageError, OutputError
+from inverters.errors import ImageError, OutputError, StorageError
 from inverters.files import make_folder
 from inverters.inversion.inversion import Inversion, save_inversions
 from inverters.inversion.provenance import Provenance
@@ -41,9 +41,11 @@ class Writer(Protocol):
     """Writes the results of images. `write` is called from several threads.
 
     Attributes:
+        output_dir: where they go.
         chunk: number of consecutive images that one process must write.
     """
 
+    output_dir: Path
     chunk: int
 
     def exists(self, index: int) -> Prediction | None:
@@ -58,7 +60,7 @@ class Writer(Protocol):
         """Write the inversions of image `index`, or note that it failed.
 
         Raises:
-            OutputError: they cannot be written.
+            OutputError: neither these nor others can be written.
         """
         ...
 
@@ -123,12 +125,14 @@ class FolderWriter:
     def write(self, index: int, result: Sequence[Inversion] | Failure) -> Prediction | Failure:
         if isinstance(result, Failure):
             return result
-        folder = self.folder(index)
+        folder, source = self.folder(index), self.images.source(index)
         try:
             encoded = self.images.encoded(index)
-        except ImageError as error:  # it vanished meanwhile
-            return Failure(self.images.source(index), str(error))
-        return Prediction(save_inversions(result, folder, self.details, encoded), folder)
+            return Prediction(save_inversions(result, folder, self.details, encoded), folder)
+        except StorageError:
+            raise
+        except (ImageError, OutputError) as error:  # the image vanished meanwhile, or a name is taken
+            return Failure(source, str(error) if source in str(error) else f"{source}: {error}")
 
     def abandon(self) -> None:
         """No-op: folders are finished when they are written."""

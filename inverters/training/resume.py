@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from inverters.errors import TrainingError, first_line
+from inverters.encoders.weight_files import reading_reason
+from inverters.errors import TrainingError
 from inverters.training.config import TrainConfig
 from inverters.training.config_file import explain
 
@@ -30,7 +31,7 @@ def read_state(path: Path, config: TrainConfig) -> dict[str, Any]:
     except ValidationError as error:
         raise TrainingError(f"cannot resume from {path}: its configuration: {explain(error)[0]}") from None
     except Exception as error:  # what a damaged file raises depends on where it is damaged
-        raise TrainingError(f"cannot resume from {path}: {first_line(error)}") from None
+        raise TrainingError(f"cannot resume from {path}: {reading_reason(error)}") from None
     before, now = _flatten(saved), _flatten(config)
     may_change = MAY_CHANGE - ({"data.workers"} if config.data.streaming else set())
     if now["trainer.steps"] > before["trainer.steps"]:

@@ -3,24 +3,25 @@
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from inverters.data.datamodule import ImageDataModule
-from inverters.decoders.card import DecoderCard
+from inverters.decoders.card import CARD_FILE, DecoderCard
 from inverters.decoders.linear import fit_linear_decoders
 from inverters.decoders.published import as_published, publish_decoder
 from inverters.decoders.through import find_through
 from inverters.encoders.base import Encoder
 from inverters.encoders.registry import create_encoder
 from inverters.errors import DataError, TrainingError
-from inverters.files import make_folder
 from inverters.inversion.inverter import Inverter
 from inverters.lightning import interruptible
+from inverters.locks import locked
 from inverters.progress import quieten, with_progress
 from inverters.training.callbacks import STOPPED, BestDecoders
 from inverters.training.config import TrainConfig
@@ -31,6 +32,7 @@ from inverters.training.resume import read_state
 from inverters.training.trained import TrainedDecoder, add_quantiles, choose_storage, mean_psnr
 from inverters.training.trainer import last_checkpoint, training_device, training_trainer
 
+CHECKPOINTS = "checkpoints"
 STATISTICS_IMAGES = 64
 VERSIONED = ("inverters", "torch", "torchvision", "pytorch-lightning", "datasets")
 
@@ -54,7 +56,7 @@ def train(
         The decoders by the folder that they are published in; none on other ranks than the first.
 
     Raises:
-        TrainingError: the folder holds another run, there is nothing to resume, or a loss is no longer finite.
+        TrainingError: the folder holds a run or decoders, there is nothing to resume, or a loss is no longer finite.
         CheckpointError: a decoder to start from is missing, damaged, or belongs to another encoder.
         DataError, WeightsError, UnknownNameError: what the configuration names cannot be found or downloaded.
     """
@@ -64,10 +66,13 @@ def train(
         raise TrainingError(f"nothing to resume: there is no {last}")
     if not resume and exists:
         raise TrainingError(f"{output_dir} already holds a run: continue it with --resume, or use another --output-dir")
-    make_folder(output_dir)
     quieten(quiet)
     try:
-        return _train(config, output_dir, resume, quiet)
+        with locked(output_dir) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
+            published = output_dir / CHECKPOINTS
+            if not resume and any(published.glob(f"*/*/{CARD_FILE}")):
+                raise TrainingError(f"{published} already holds decoders: use another --output-dir")
+            return _train(config, output_dir, resume, quiet)
     except DataError as error:  # a worker process puts its traceback before the message
         raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
 
@@ -85,7 +90,7 @@ def _train(config: TrainConfig, output_dir: Path, resume: bool, quiet: bool) -> 
         trained = _descend(config, encoder, data, output_dir, state, quiet)
     if unreadable := data.unreadable():
         rank_zero_info(f"warning: images that could not be read and were skipped: {unreadable}")
-    root = output_dir / "checkpoints"
+    root = output_dir / CHECKPOINTS
     return {publish_decoder(made.decoder, _card(config, encoder, made), root): made for made in trained}
 
 

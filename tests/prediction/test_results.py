@@ -160,12 +160,12 @@ def test_only_whole_results_of_the_same_photograph_are_skipped(
 def test_results_that_cannot_be_completed_leave_no_pictures(
     invert: Run, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from inverters.errors import OutputError
+    from inverters.errors import StorageError
     from inverters.files import atomic_write
 
     def full(path: Path, data: bytes | str) -> None:
         if path.name == "metrics.json":
-            raise OutputError(f"cannot write {path}: No space left on device")
+            raise StorageError(f"cannot write {path}: No space left on device")
         atomic_write(path, data)
 
     monkeypatch.setattr("inverters.inversion.saved.atomic_write", full)
