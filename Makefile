@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PHOTOGRAPH = $$($(BIN)/python -c "import skimage; print(skimage.__path__[0] + '/data/astronaut.png')")
 
-.PHONY: bench cards demo docs opening release test test-browser test-slurm tutorials
+.PHONY: bench cards demo docs hostile opening release test test-browser test-slurm tutorials
 
 demo: .venv/installed
 	$(BIN)/invert predict "$(PHOTOGRAPH)"
@@ -26,6 +26,10 @@ test: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest
+
+# The trials of hostile input whose table is in docs/reliability.md.
+hostile: .venv/installed-dev
+	$(BIN)/python tests/hostile/trials.py
 
 test-browser: .venv/installed-dev
 	$(BIN)/pip install --quiet --editable ".[browser]"
