@@ -25,7 +25,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # The trials of hostile input whose table is in docs/reliability.md.
 hostile: .venv/installed-dev
@@ -33,7 +33,7 @@ hostile: .venv/installed-dev
 
 test-browser: .venv/installed-dev
 	$(BIN)/pip install --quiet --editable ".[browser]"
-	apt-get install --yes --no-install-recommends chromium
+	command -v chromium || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
 	$(BIN)/pytest -m browser
 
 test-slurm: .venv/installed-dev

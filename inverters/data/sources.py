@@ -142,7 +142,7 @@ def read_rows(rows: datasets.IterableDataset | datasets.Dataset, source: str) ->
     """
     iterator = iter(rows)
     for number in count():
-        with _one_line_errors(f"{source} after {number} rows" if number else source):
+        with _one_line_errors(f"{source} after row {number - 1}" if number else source):
             row = next(iterator, None)
         if row is None:
             return

@@ -63,7 +63,7 @@ def test_a_hub_data_set_that_breaks_off_is_one_line(monkeypatch: pytest.MonkeyPa
         raise ConnectionError("the connection broke\nin two")
 
     monkeypatch.setattr(Hub, "rows", broken)
-    with pytest.raises(DataError, match=r"^cannot read owner/photos: the connection broke$"):
+    with pytest.raises(DataError, match=r"^cannot read owner/photos after row 0: the connection broke$"):
         load_photographs("owner/photos", "test", "image", 32, limit=4)
 
 
