@@ -18,7 +18,7 @@ from inverters.cli.options import (
     Quiet,
     Weights,
     find_decoders,
-    layer_names,
+    one_layer,
 )
 from inverters.cli.printer import Printer
 from inverters.encoders.names import DEFAULT_ENCODER
@@ -49,9 +49,7 @@ def export(
 
     The file needs no PyTorch: docs/onnx.md inverts a photograph with onnxruntime and numpy alone.
     """
-    names = layer_names(layer, encoder)
-    if names is None or names == "all" or len(names) != 1:
-        raise typer.BadParameter("--layer takes one layer here")
+    name = one_layer(layer, encoder)
     require_onnx(file)
     if file.exists() and not overwrite:
         raise OutputError(f"{file} exists: replace it with --overwrite, or take another name")
@@ -64,11 +62,11 @@ def export(
     from inverters.sharing.onnx import export as write
 
     if part == "encoder":
-        inverter = Inverter(create_encoder(encoder, weights, names), {}, torch.device("cpu"))
+        inverter = Inverter(create_encoder(encoder, weights, [name]), {}, torch.device("cpu"))
     else:
         root = find_decoders(checkpoints, printer)
-        inverter = load_inverter(names, encoder, weights, root, "cpu", objective, corrections)
-    printer.step(f"exporting {names[0]} of {encoder}")
-    difference = write(inverter, names[0], file, part, license)
+        inverter = load_inverter(name, encoder, weights, root, "cpu", objective, corrections)
+    printer.step(f"exporting {name} of {encoder}")
+    difference = write(inverter, name, file, part, license)
     printer.line(f"wrote {file}: {file.stat().st_size / 1e6:.1f} MB, within {difference:.0e} of PyTorch")
-    printer.document({"file": str(file), "layer": names[0], "part": part, "difference": difference})
+    printer.document({"file": str(file), "layer": name, "part": part, "difference": difference})

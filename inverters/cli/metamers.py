@@ -20,8 +20,8 @@ from inverters.cli.options import (
     Size,
     Weights,
     find_decoders,
+    one_layer,
     pixels,
-    require_one_layer,
 )
 from inverters.cli.printer import Printer
 from inverters.encoders.names import DEFAULT_ENCODER
@@ -49,7 +49,7 @@ def metamers(
 
     How far apart they are is what the layer leaves open, whatever decodes it. This takes minutes.
     """
-    require_one_layer(layer, encoder)
+    layer = one_layer(layer, encoder)
     from inverters.data.paths import require_image_paths
 
     require_image_paths([image])

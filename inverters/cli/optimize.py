@@ -20,8 +20,8 @@ from inverters.cli.options import (
     Size,
     Weights,
     find_decoders,
+    one_layer,
     pixels,
-    require_one_layer,
 )
 from inverters.cli.printer import Printer
 from inverters.encoders.names import DEFAULT_ENCODER
@@ -60,7 +60,7 @@ def optimize(
 
     This takes minutes. Ctrl-C keeps the best image so far.
     """
-    require_one_layer(layer, encoder)
+    layer = one_layer(layer, encoder)
     settings = find_preset(preset)
     if init not in INITS:
         raise unknown_name("initial image", init, INITS)

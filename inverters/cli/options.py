@@ -171,10 +171,12 @@ def layer_names(layers: str | None, encoder: str) -> Sequence[str] | None:
     return [layer.name for layer in find_layers(names, encoder)]
 
 
-def require_one_layer(layer: str, encoder: str) -> None:
-    """Raise InverterError unless `--layer` names exactly one layer of the encoder, see `layer_names`."""
-    if layer == "all" or len(layer_names(layer, encoder) or ()) != 1:
+def one_layer(layer: str, encoder: str) -> str:
+    """Return the name of the layer that `--layer` names, or raise InverterError unless it is exactly one."""
+    names = layer_names(layer, encoder)
+    if names is None or names == "all" or len(names) != 1:
         raise InverterError(f"--layer takes one layer, not {layer!r}")
+    return names[0]
 
 
 def find_decoders(checkpoints: str | None, printer: Printer) -> str | Path | None:
