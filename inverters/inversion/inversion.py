@@ -186,7 +186,7 @@ def encode_pictures(inversions: Sequence[Inversion]) -> dict[str, bytes]:
 
 
 def save_inversions(
-    inversions: Sequence[Inversion], folder: Path, details: bool = False, encoded: bytes | None = None
+    inversions: Sequence[Inversion], folder: Path, details: bool = False, sha256: str | None = None
 ) -> ImageMetrics:
     """Write several inversions of one image into `folder`; see `Inversion.save` and `save_results`.
 
@@ -196,7 +196,7 @@ def save_inversions(
     pictures = {f"{name}.png": data for name, data in encode_pictures(inversions).items()}
     del pictures["image.png"]
     pictures |= {**_animations(inversions), STRIP: encode_png(compare(inversions, details))}
-    save_results(folder, metrics, pictures, encoded)
+    save_results(folder, metrics, pictures, sha256)
     return metrics
 
 

@@ -179,13 +179,11 @@ def is_same_image(first: str | None, second: str | None) -> bool:
     return first == second or bool(first and second and Path(first).absolute() == Path(second).absolute())
 
 
-def save_results(
-    folder: Path, metrics: ImageMetrics, pictures: Mapping[str, bytes], encoded: bytes | None = None
-) -> None:
+def save_results(folder: Path, metrics: ImageMetrics, pictures: Mapping[str, bytes], sha256: str | None = None) -> None:
     """Write pictures by file name, and `metrics.json` last, so that a folder with this file is complete.
 
     Earlier results are removed first, `metrics.json` before its pictures. It has the SHA-256 of each picture and, where
-    they are given, of the bytes of the image's file, by which `is_complete` knows them.
+    it is given, that of the image's file, by which `is_complete` knows them.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -198,7 +196,7 @@ def save_results(
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise output_error(f"cannot replace the results in {folder}", error) from None
-    digests = {"image": encoded and _sha256(encoded)} | {name: _sha256(data) for name, data in pictures.items()}
+    digests = {"image": sha256} | {name: _sha256(data) for name, data in pictures.items()}
     content = metrics.as_json() | {"sha256": digests}
     try:
         for name, data in pictures.items():

@@ -1,13 +1,34 @@
 """The images to invert: the `Images` protocol, and `ImageFiles`."""
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
 
-from inverters.data.images import load_image, read_encoded
+from inverters.data.decoding import decode
+from inverters.data.images import read_encoded
 from inverters.prediction.table import TABLE
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """An image as it was read.
+
+    Attributes:
+        pixels: 3×H×W in [0, 1].
+        sha256: hexadecimal, of the bytes of its file.
+    """
+
+    pixels: Tensor
+    sha256: str
+
+    @classmethod
+    def decode(cls, encoded: bytes, name: str) -> "Photograph":
+        """Decode the bytes of a file, called `name` in messages; raise ImageError if that fails."""
+        return cls(decode(encoded, name), hashlib.sha256(encoded).hexdigest())
 
 
 class Images(Protocol):
@@ -23,8 +44,8 @@ class Images(Protocol):
         """What users call it, such as its path."""
         ...
 
-    def load(self, index: int) -> Tensor:
-        """Read the image, 3×H×W in [0, 1]; raise ImageError if that fails."""
+    def load(self, index: int) -> Photograph:
+        """Read the image; raise ImageError if that fails."""
         ...
 
     def encoded(self, index: int) -> bytes:
@@ -50,8 +71,8 @@ class ImageFiles:
     def source(self, index: int) -> str:
         return str(self.files[index])
 
-    def load(self, index: int) -> Tensor:
-        return load_image(self.files[index])
+    def load(self, index: int) -> Photograph:
+        return Photograph.decode(self.encoded(index), str(self.files[index]))
 
     def encoded(self, index: int) -> bytes:
         return read_encoded(self.files[index])

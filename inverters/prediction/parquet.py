@@ -82,10 +82,12 @@ class ParquetWriter:
             self.unchanged[number] = digest == self.existing[number]
         return Prediction(None, existing=True) if self.unchanged.get(number) else None
 
-    def write(self, index: int, result: Sequence[Inversion] | Failure) -> Prediction | Failure:
+    def write(
+        self, index: int, result: Sequence[Inversion] | Failure, sha256: str | None = None
+    ) -> Prediction | Failure:
         """See `Writer.write`. The images of a file are written all or none, in about their order."""
         row, prediction = (None, result) if isinstance(result, Failure) else self._encode(index, result)
-        digest = self._image_digest(index)
+        digest = self._image_digest(index) if sha256 is None else bytes.fromhex(sha256)
         number = index // self.chunk
         path = self._path(number)
         with self.lock, _writing(path):

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from torch import Tensor
@@ -12,14 +12,14 @@ from inverters.data.images import resize_shorter_side
 from inverters.errors import ImageError, InverterError, OutputError, is_out_of_memory
 from inverters.inversion.inversion import Inversion
 from inverters.inversion.runner import MethodRunner, Step
-from inverters.prediction.inputs import Images
+from inverters.prediction.inputs import Images, Photograph
 from inverters.prediction.writers import Failure, Prediction, Writer
 from inverters.signals import raise_if_stopped
 
 WRITING = 4  # at most so many images are encoded and written while the next one is inverted,
 WRITING_PIXELS = 4_000_000  # with at most so many pixels together, which bounds the memory
 
-Item = Tensor | Prediction | Failure  # an image, or why there is nothing to invert
+Item = Photograph | Prediction | Failure  # an image, or why there is nothing to invert
 Progress = Callable[[int, Step], None]  # takes the index of the image, and what is done of it
 
 
@@ -40,14 +40,14 @@ class Reader:
     skip_existing: bool = False
 
     def read(self, index: int) -> Item:
-        """Return the image, 3×H×W, or its existing results, or what is wrong with it."""
+        """Return the image, or its existing results, or what is wrong with it."""
         source = self.images.source(index)
         try:
             existing = self.writer.exists(index)
             if existing and self.skip_existing:
                 return existing
             image = self.images.load(index)
-            return resize_shorter_side(image, self.size) if self.size else image
+            return replace(image, pixels=resize_shorter_side(image.pixels, self.size)) if self.size else image
         except (ImageError, OutputError) as error:
             return Failure(source, str(error) if source in str(error) else f"{source}: {error}")
         except (MemoryError, RuntimeError) as error:
@@ -94,9 +94,12 @@ class Pipeline:
         if isinstance(item, Prediction):
             yield from self._add(partial(_identity, item), 0)
             return
-        result = self._invert(index, item) if isinstance(item, Tensor) else item
-        pixels = item.shape[-2] * item.shape[-1] if isinstance(item, Tensor) else 0
-        yield from self._add(partial(self.reader.writer.write, index, result), pixels)
+        if isinstance(item, Failure):
+            yield from self._add(partial(self.reader.writer.write, index, item), 0)
+            return
+        result = self._invert(index, item.pixels)
+        pixels = item.pixels.shape[-2] * item.pixels.shape[-1]
+        yield from self._add(partial(self.reader.writer.write, index, result, item.sha256), pixels)
 
     def drain(self) -> Iterator[Prediction | Failure]:
         """Yield the remaining results once they are written."""

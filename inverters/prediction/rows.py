@@ -1,9 +1,9 @@
 """Images of a data set."""
 
 import datasets
-from torch import Tensor
 
-from inverters.data.sources import open_images, read_cell, read_image
+from inverters.data.sources import image_name, open_images, read_cell
+from inverters.prediction.inputs import Photograph
 
 
 class ImageRows:
@@ -32,8 +32,8 @@ class ImageRows:
     def source(self, index: int) -> str:
         return f"{self.data} row {index}"
 
-    def load(self, index: int) -> Tensor:
-        return read_image(self.rows[index])
+    def load(self, index: int) -> Photograph:
+        return Photograph.decode(self.encoded(index), image_name(self.rows[index], index))
 
     def encoded(self, index: int) -> bytes:
         return read_cell(self.rows[index])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from inverters.errors import ImageError, OutputError, StorageError
+from inverters.errors import OutputError, StorageError
 from inverters.files import make_folder
 from inverters.inversion.inversion import Inversion, save_inversions
 from inverters.inversion.provenance import Provenance
@@ -56,8 +56,12 @@ class Writer(Protocol):
         """
         ...
 
-    def write(self, index: int, result: Sequence[Inversion] | Failure) -> Prediction | Failure:
+    def write(
+        self, index: int, result: Sequence[Inversion] | Failure, sha256: str | None = None
+    ) -> Prediction | Failure:
         """Write the inversions of image `index`, or note that it failed.
+
+        `sha256` is that of the image's file as it was read; None if it could not be read.
 
         Raises:
             OutputError: neither these nor others can be written.
@@ -122,16 +126,17 @@ class FolderWriter:
             return None
         return Prediction(metrics, folder, existing=True)
 
-    def write(self, index: int, result: Sequence[Inversion] | Failure) -> Prediction | Failure:
+    def write(
+        self, index: int, result: Sequence[Inversion] | Failure, sha256: str | None = None
+    ) -> Prediction | Failure:
         if isinstance(result, Failure):
             return result
         folder, source = self.folder(index), self.images.source(index)
         try:
-            encoded = self.images.encoded(index)
-            return Prediction(save_inversions(result, folder, self.details, encoded), folder)
+            return Prediction(save_inversions(result, folder, self.details, sha256), folder)
         except StorageError:
             raise
-        except (ImageError, OutputError) as error:  # the image vanished meanwhile, or a name is taken
+        except OutputError as error:  # a name is taken
             return Failure(source, str(error) if source in str(error) else f"{source}: {error}")
 
     def abandon(self) -> None:

@@ -2,10 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import publish_tiny, remove_checksum
 from predictions import Run, changes, files, metrics, picture, table
+
+from inverters.inversion.runner import MethodRunner
 
 
 @pytest.fixture
@@ -155,6 +158,25 @@ def test_only_whole_results_of_the_same_photograph_are_skipped(
     else:
         picture(source, seed=1)
     assert [existing(), existing()] == [0, 1]
+
+
+def test_a_photograph_that_is_replaced_while_it_is_inverted(
+    invert: Run, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its results are those of the one that was read, so they are not whole for the new one."""
+    source = picture(tmp_path / "photo.png")
+    run = MethodRunner.run
+
+    def replaced(self: MethodRunner, *arguments: Any) -> Any:
+        picture(source, seed=1)
+        return run(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MethodRunner, "run", replaced)
+        invert("predict", source, *options)
+    before = changes(tmp_path / "out" / "photo")
+    assert invert("predict", source, *options, "--skip-existing").status == 0
+    assert changes(tmp_path / "out" / "photo") != before
 
 
 def test_results_that_cannot_be_completed_leave_no_pictures(
