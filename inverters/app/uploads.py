@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from inverters.data.images import load_image, resize_shorter_side
+from inverters.data.paths import image_formats
 from inverters.errors import ImageError
 
 MAX_BYTES = 20_000_000
@@ -46,7 +47,7 @@ def load_upload(path: str | None, size: int) -> Tensor:
 def _declared_size(data: bytes) -> tuple[int, int]:
     """Width and height by the header of an image file, before its pixels are decoded."""
     try:
-        with Image.open(BytesIO(data)) as image:
+        with Image.open(BytesIO(data), formats=image_formats()) as image:
             return image.size
     except Exception:  # Pillow's parsers raise nearly anything
         raise ImageError("the file is not an image that can be read: take a PNG, JPEG or WebP") from None

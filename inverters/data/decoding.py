@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, COMPRESSION, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 from torch import Tensor
 
+from inverters.data.paths import image_formats
 from inverters.errors import ImageError, first_line
 
 MAX_SIDE = 65_535  # pixels, as in JPEG. Padding would multiply a longer, thin image beyond the memory.
@@ -20,13 +21,15 @@ MAX_SIDE = 65_535  # pixels, as in JPEG. Padding would multiply a longer, thin i
 def decode(data: bytes, name: str) -> Tensor:
     """Decode the bytes of a file, called `name` in messages, to 3×H×W; see `load_image`.
 
+    The bytes say of which format they are, whatever the suffix of the file. It must be one of `image_formats`.
+
     Raises:
         ImageError: it cannot be decoded, or its header declares a side of more than `MAX_SIDE` pixels, or more pixels
             than Pillow allows (179 million: twice its `MAX_IMAGE_PIXELS`).
     """
     if not data:
         raise ImageError(f"cannot read {name}: the file is empty")
-    with _one_line_errors(name), Image.open(BytesIO(data)) as image:
+    with _one_line_errors(name), Image.open(BytesIO(data), formats=image_formats()) as image:
         return _to_tensor(image)
 
 

@@ -10,17 +10,26 @@ from PIL import Image
 from inverters.errors import ImageError
 from inverters.files import no_such_path
 
-# Video, vector graphics, icons, brushes, and formats that Pillow identifies but cannot decode by itself.
+# Video, vector graphics, icons, brushes, and formats that Pillow identifies but cannot decode by itself. For PostScript
+# it runs Ghostscript, if there is one; FlashPix and MIC need another library.
 NO_PHOTOGRAPHS = {
-    *("BUFR", "CUR", "EPS", "FLI", "GBR", "GRIB", "HDF5", "ICNS", "ICO", "IPTC", "MPEG", "WMF", "XBM", "XPM")
+    *("BUFR", "CUR", "EPS", "FLI", "FPX", "GBR", "GRIB", "HDF5", "ICNS", "ICO", "IPTC", "MIC", "MPEG", "WMF", "XBM"),
+    "XPM",
 }
+
+
+@cache
+def image_formats() -> tuple[str, ...]:
+    """List Pillow's names (`JPEG`, `PNG`, …) of all formats of photographs that it decodes."""
+    Image.init()  # imports all of Pillow's plugins
+    return tuple(name for name in Image.ID if name not in NO_PHOTOGRAPHS)
 
 
 @cache
 def image_suffixes() -> tuple[str, ...]:
     """List the file suffixes (`.jpg`, `.png`, …) of all formats of photographs that Pillow decodes."""
-    formats = Image.registered_extensions()  # imports all of Pillow's plugins
-    return tuple(sorted(suffix for suffix, name in formats.items() if name in Image.OPEN.keys() - NO_PHOTOGRAPHS))
+    suffixes = Image.registered_extensions()
+    return tuple(sorted(suffix for suffix, name in suffixes.items() if name in image_formats()))
 
 
 def require_image_paths(paths: Iterable[str | Path]) -> None:

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 import torch
 from image_files import GREEN, RED, WHITE, encode, photograph, pixel
-from PIL import Image, ImageFile
+from PIL import EpsImagePlugin, Image, ImageFile
 
 from inverters.data.decoding import MAX_SIDE
 from inverters.data.images import load_image, to_image
@@ -252,6 +252,24 @@ def test_unreadable_files_are_named_with_the_reason(tmp_path: Path, content: byt
     (tmp_path / "file.png").write_bytes(content)
     with pytest.raises(ImageError, match=message):
         load_image(tmp_path / "file.png")
+
+
+def test_no_ghostscript_is_run_for_a_photograph_that_is_postscript(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow would run it, whatever the suffix of the file."""
+    program, ran = tmp_path / "gs", tmp_path / "ran"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", str(program))
+    path = tmp_path / "photo.png"
+    path.write_bytes(encode(photograph(), "EPS"))
+    with pytest.raises(ImageError, match=r"^cannot read .*photo\.png: not an image of a known format$"):
+        load_image(path)
+    assert not ran.exists()
+    with pytest.raises(OSError), Image.open(path) as image:
+        image.load()
+    assert ran.exists()  # it would have run
 
 
 def test_unreadable_bytes_are_called_image() -> None:
