@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PHOTOGRAPH = $$($(BIN)/python -c "import skimage; print(skimage.__path__[0] + '/data/astronaut.png')")
 
-.PHONY: bench cards demo docs hostile opening release test test-browser test-slurm tutorials
+.PHONY: audit bench cards demo docs hostile opening release test test-browser test-lowest test-slurm tutorials
 
 demo: .venv/installed
 	$(BIN)/invert predict "$(PHOTOGRAPH)"
@@ -35,6 +35,18 @@ test-browser: .venv/installed-dev
 	$(BIN)/pip install --quiet --editable ".[browser]"
 	command -v chromium || { apt-get update && apt-get install --yes --no-install-recommends chromium; }
 	$(BIN)/pytest -m browser
+
+# The tests with the lowest versions that pyproject.toml allows, on the lowest Python. It needs uv.
+test-lowest:
+	uv venv --clear --python 3.11 build/lowest
+	uv pip install --python build/lowest --resolution lowest-direct --editable ".[dev]"
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# The known vulnerabilities of today's dependencies. It needs uv and pip-audit.
+audit:
+	mkdir -p build
+	uv pip compile --quiet --all-extras --no-header --output-file build/requirements.txt pyproject.toml
+	pip-audit --strict --no-deps --disable-pip --requirement build/requirements.txt
 
 test-slurm: .venv/installed-dev
 	apt-get install --yes --no-install-recommends munge slurmctld slurmd slurm-client
