@@ -108,8 +108,7 @@ def tiny_checkpoints(tmp_path: Path) -> Path:
 def datasets_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `datasets` cache below `tmp_path`, and end its streams without delay."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    # 10 s at the end of every stream; datasets 4.0 does not wait
-    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1, raising=False)
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0.1)  # 10 s at the end of every stream
 
 
 @pytest.fixture
