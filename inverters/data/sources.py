@@ -14,7 +14,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from huggingface_hub.constants import HF_HUB_CACHE
 from torch import Tensor
 
-from inverters.data.images import LARGEST_FILE, load_image, read_encoded
+from inverters.data.decoding import decode
+from inverters.data.images import LARGEST_FILE, read_encoded
 from inverters.data.paths import find_images, image_suffixes
 from inverters.errors import DataError, ImageError, InverterError, first_line
 from inverters.files import nearest_path, no_such_path
@@ -79,8 +80,7 @@ def read_image(row: Mapping[str, Any]) -> Tensor:
     Raises:
         ImageError: it cannot be read, or the row has none.
     """
-    cell = row[IMAGE]
-    return load_image(os.fsdecode(cell) if isinstance(cell, bytes) else read_cell(row))
+    return decode(read_cell(row), cell_name(row))
 
 
 def read_cell(row: Mapping[str, Any]) -> bytes:
@@ -107,6 +107,12 @@ def read_cell(row: Mapping[str, Any]) -> bytes:
     if len(data) > LARGEST_FILE:
         raise ImageError(f"cannot read {path}: it has more than {LARGEST_FILE:,} bytes")
     return data
+
+
+def cell_name(row: Mapping[str, Any]) -> str:
+    """What messages call the image in a row of `open_images`: its path where it is a file, and else `image`."""
+    cell = row[IMAGE]
+    return os.fsdecode(cell) if isinstance(cell, bytes) else "image"
 
 
 def image_name(row: Mapping[str, Any], number: int) -> str:

@@ -14,7 +14,7 @@ from inverters.prediction.table import TABLE
 
 
 @dataclass(frozen=True)
-class Photograph:
+class LoadedImage:
     """An image as it was read.
 
     Attributes:
@@ -26,7 +26,7 @@ class Photograph:
     sha256: str
 
     @classmethod
-    def decode(cls, encoded: bytes, name: str) -> "Photograph":
+    def decode(cls, encoded: bytes, name: str) -> "LoadedImage":
         """Decode the bytes of a file, called `name` in messages; raise ImageError if that fails."""
         return cls(decode(encoded, name), hashlib.sha256(encoded).hexdigest())
 
@@ -44,7 +44,7 @@ class Images(Protocol):
         """What users call it, such as its path."""
         ...
 
-    def load(self, index: int) -> Photograph:
+    def load(self, index: int) -> LoadedImage:
         """Read the image; raise ImageError if that fails."""
         ...
 
@@ -71,8 +71,8 @@ class ImageFiles:
     def source(self, index: int) -> str:
         return str(self.files[index])
 
-    def load(self, index: int) -> Photograph:
-        return Photograph.decode(self.encoded(index), str(self.files[index]))
+    def load(self, index: int) -> LoadedImage:
+        return LoadedImage.decode(self.encoded(index), str(self.files[index]))
 
     def encoded(self, index: int) -> bytes:
         return read_encoded(self.files[index])

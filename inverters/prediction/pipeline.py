@@ -12,14 +12,14 @@ from inverters.data.images import resize_shorter_side
 from inverters.errors import ImageError, InverterError, OutputError, is_out_of_memory
 from inverters.inversion.inversion import Inversion
 from inverters.inversion.runner import MethodRunner, Step
-from inverters.prediction.inputs import Images, Photograph
+from inverters.prediction.inputs import Images, LoadedImage
 from inverters.prediction.writers import Failure, Prediction, Writer
 from inverters.signals import raise_if_stopped
 
 WRITING = 4  # at most so many images are encoded and written while the next one is inverted,
 WRITING_PIXELS = 4_000_000  # with at most so many pixels together, which bounds the memory
 
-Item = Photograph | Prediction | Failure  # an image, or why there is nothing to invert
+Item = LoadedImage | Prediction | Failure  # an image, or why there is nothing to invert
 Progress = Callable[[int, Step], None]  # takes the index of the image, and what is done of it
 
 

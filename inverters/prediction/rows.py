@@ -2,8 +2,8 @@
 
 import datasets
 
-from inverters.data.sources import open_images, read_cell
-from inverters.prediction.inputs import Photograph
+from inverters.data.sources import cell_name, open_images, read_cell
+from inverters.prediction.inputs import LoadedImage
 
 
 class ImageRows:
@@ -32,8 +32,9 @@ class ImageRows:
     def source(self, index: int) -> str:
         return f"{self.data} row {index}"
 
-    def load(self, index: int) -> Photograph:
-        return Photograph.decode(self.encoded(index), "image")
+    def load(self, index: int) -> LoadedImage:
+        row = self.rows[index]
+        return LoadedImage.decode(read_cell(row), cell_name(row))
 
     def encoded(self, index: int) -> bytes:
         return read_cell(self.rows[index])

@@ -9,7 +9,7 @@ import datasets
 import pytest
 import torch
 from conftest import photographs
-from predictions import Run, changes, metrics, table
+from predictions import Run, changes, metrics, picture, table
 
 from inverters.inversion.loading import load_inverter
 from inverters.inversion.runner import make_runner
@@ -118,6 +118,16 @@ def test_a_data_set(
     names = ["00000000", "00000001", "00000002", "00000004", "00000005"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "metrics.csv"]
     assert metrics(tmp_path / "out" / names[3])["image"] == f"{path} row 4"
+
+
+def test_a_folder_as_a_data_set_names_its_files(invert: Run, options: list[str], tmp_path: Path) -> None:
+    picture(tmp_path / "photos" / "a.png")
+    bad = tmp_path / "photos" / "b.png"
+    bad.write_text("no image")
+    done = invert("predict", "--data", bad.parent, *options, "--output-dir", tmp_path / "out")
+    assert done.status == 1
+    problems = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert problems == [f"error: {bad.parent} row 1: cannot read {bad}: not an image of a known format"]
 
 
 @pytest.mark.parametrize(
