@@ -272,15 +272,17 @@ def test_a_row_without_an_image_is_unreadable(tmp_path: Path, streaming: bool) -
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_shard_damaged_after_its_first_rows(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(("damaged", "after"), [(slice(-50, None), ""), (slice(4, 204), " after row 0")])
+def test_a_damaged_shard(tmp_path: Path, workers: int, damaged: slice, after: str) -> None:
+    """Without its end it is refused before a row is read; where its rows are damaged, once they are reached."""
     first = parquet(tmp_path / "a.parquet", [encoded(1)] * 4)
     second = parquet(tmp_path / "b.parquet", [encoded(2)] * 4)
-    whole = second.read_bytes()
-    second.write_bytes(whole[:4] + bytes(200) + whole[204:])
+    content = bytearray(second.read_bytes())
+    content[damaged] = bytes(len(content[damaged]))
+    second.write_bytes(content)
     config = {"image_column": "photo", "streaming": True, "workers": workers, "shuffle_buffer": 1}
-    data = module(tmp_path / "?.parquet", first, steps=9, **config)
-    with pytest.raises(DataError, match=r"cannot read .*\?\.parquet( after row \d+)?: \S+"):
-        data.first_images(18)
+    with pytest.raises(DataError, match=rf"cannot read .*\?\.parquet{after}: \S+"):
+        module(tmp_path / "?.parquet", first, steps=9, **config).first_images(18)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
