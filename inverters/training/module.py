@@ -14,11 +14,11 @@ from inverters.decoders.base import Decoder, LayerDict, module_key
 from inverters.decoders.published import as_published
 from inverters.decoders.through import find_through, watch_predictions
 from inverters.encoders.base import Encoder
-from inverters.errors import TrainingError
 from inverters.inversion.inverter import Inverter
 from inverters.metrics import LARGEST_PSNR, peak_signal_noise_ratio
 from inverters.training.config import TrainConfig
 from inverters.training.discriminator import Discriminator, adversarial_losses
+from inverters.training.divergence import diverged, norm, require_finite
 from inverters.training.initial import feature_statistics, seeded
 from inverters.training.losses import feature_loss, pixel_loss, total_variation
 from inverters.training.optimizers import DISCRIMINATOR_LEARNING_RATE, make_optimizer, peak_learning_rates, schedule
@@ -109,7 +109,7 @@ class InversionModule(pl.LightningModule):
         losses = {layer: self._loss(layer, images, features) for layer in self.decoders}
         step = self.global_step + 1
         if step % CHECK_STEPS == 0:
-            _require_finite("losses", losses, step)
+            require_finite("losses", losses, step)
         return torch.stack(list(losses.values())).sum()
 
     def _loss(self, layer: str, images: Tensor, features: Mapping[str, Tensor]) -> Tensor:
@@ -193,8 +193,8 @@ class InversionModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.candidates = {layer: as_published(decoder) for layer, decoder in self.decoders.items()}
-        _require_finite(
-            "weights", {layer: _norm(decoder) for layer, decoder in self.candidates.items()}, self.global_step
+        require_finite(
+            "weights", {layer: norm(decoder) for layer, decoder in self.candidates.items()}, self.global_step
         )
 
     def validation_step(self, images: Tensor, batch_index: int) -> None:
@@ -215,7 +215,7 @@ class InversionModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         psnr = {layer: metric.compute() for layer, metric in self.psnr.items()}
         if broken := [layer for layer, value in psnr.items() if value.isnan()]:
-            raise _diverged("reconstructions", broken, self.global_step)
+            raise diverged("reconstructions", broken, self.global_step)
         self.log_dict({f"psnr/{layer}": metric for layer, metric in self.psnr.items()})
         self.log("psnr/mean", torch.stack(list(psnr.values())).mean(), sync_dist=True)
         self.log_dict({f"validation_loss/{layer}": metric for layer, metric in self.validation_loss.items()})
@@ -237,28 +237,10 @@ class InversionModule(pl.LightningModule):
         Weights that are not finite never become finite again, so the moving average is finite where they are.
         """
         for networks in (self.decoders, self.discriminators):
-            _require_finite("weights", {layer: _norm(network) for layer, network in networks.items()}, self.global_step)
+            require_finite("weights", {layer: norm(network) for layer, network in networks.items()}, self.global_step)
         checkpoint["config"] = self.config.model_dump(mode="json")
         checkpoint["decoders"] = {layer: decoder.description for layer, decoder in self.decoders.items()}
 
 
 def _mean() -> MeanMetric:
     return MeanMetric(nan_strategy="disable")  # by default it would leave out what is not a number
-
-
-def _norm(network: nn.Module) -> Tensor:
-    return nn.utils.get_total_norm(network.parameters()).detach()
-
-
-def _require_finite(what: str, values: Mapping[str, Tensor], step: int) -> None:
-    """Raise TrainingError if one of the `values`, by layer, is not finite."""
-    finite = torch.stack(list(values.values())).isfinite().tolist() if values else []
-    if not all(finite):
-        raise _diverged(what, [layer for layer, good in zip(values, finite, strict=True) if not good], step)
-
-
-def _diverged(what: str, layers: Iterable[str], step: int) -> TrainingError:
-    return TrainingError(
-        f"the {what} of {', '.join(layers)} are no longer finite at step {step}. The last checkpoint is kept; train "
-        "again with a lower optimizer.learning_rate, in another --output-dir"
-    )
