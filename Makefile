@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile  # with one thread each
 PHOTOGRAPH = $$($(BIN)/python -c "import skimage; print(skimage.__path__[0] + '/data/astronaut.png')")
 
 .PHONY: audit bench cards demo docs hostile opening release test test-browser test-lowest test-slurm tutorials
@@ -25,7 +26,7 @@ test: .venv/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(IN_PARALLEL)
 
 # The trials of hostile input whose table is in docs/reliability.md.
 hostile: .venv/installed-dev
@@ -40,7 +41,7 @@ test-browser: .venv/installed-dev
 test-lowest:
 	uv venv --clear --python 3.11 build/lowest
 	uv pip install --python build/lowest --resolution lowest-direct --editable ".[dev]"
-	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 build/lowest/bin/python -m pytest $(IN_PARALLEL)
 
 # The known vulnerabilities of today's dependencies. It needs uv and pip-audit.
 audit:
